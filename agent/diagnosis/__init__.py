@@ -1,0 +1,1 @@
+"""Diagnosis: surveys of all hosts in, a verdict out; no effects."""

@@ -1,0 +1,100 @@
+"""What a diagnosis concludes: the state of every member and of the cluster, and what fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+from agent.model.facts import Cause
+
+
+class MemberState(str, Enum):
+    """State of one member or of a host that should be one."""
+
+    HEALTHY = "healthy"
+    LAGGING = "lagging"
+    LEARNER_STUCK = "learner-stuck"
+    CRASH_LOOPING = "crash-looping"
+    NO_QUORUM = "no-quorum"  # runs, and waits for the others
+    STOPPED = "stopped"
+    REMOVED = "removed"
+    CORRUPT = "corrupt"
+    NO_DATA = "no-data"
+    UNREACHABLE = "unreachable"
+    GHOST = "ghost"
+    FENCED = "fenced"
+
+
+class ClusterState(str, Enum):
+    """State of the cluster as a whole."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    QUORUM_LOST = "quorum-lost"
+    SPLIT = "split"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class MemberVerdict:
+    """One member (or host without one). id is empty for a host that is no member.
+
+    position: (last term, last index) of its write-ahead log, (0, 0) where unknown.
+    voter: counts in the quorum of the membership judged by.
+    stopped: proved that no etcd runs there now. usable: its data could seed a cluster.
+    """
+
+    host: str
+    name: str
+    id: str
+    state: MemberState
+    why: str
+    peer_urls: tuple[str, ...] = ()
+    voter: bool = True
+    stopped: bool = False
+    usable: bool = False
+    position: tuple[int, int] = (0, 0)
+    revision: int = 0
+    cause: Optional[Cause] = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a recipe is not offered."""
+
+    recipe: str
+    seen: str
+    why: str
+    next: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a cluster. recipe is empty where nothing fits or nothing is needed.
+
+    voters, quorum: by the membership of the best witness; serving: voters that are healthy.
+    losses: what could be lost by the recipe offered, in words.
+    consent: names that the operator must type for it (rules 3 and 4), with the reason of each.
+    """
+
+    state: ClusterState
+    why: str
+    members: tuple[MemberVerdict, ...]
+    cluster_id: str
+    voters: int
+    quorum: int
+    serving: int
+    leader: str = ""
+    recipe: str = ""
+    recipe_why: str = ""
+    target: str = ""
+    losses: tuple[str, ...] = ()
+    consent: tuple[tuple[str, str], ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def member(self, host: str) -> Optional[MemberVerdict]:
+        """The verdict on the host of that name, or None."""
+        return next((m for m in self.members if m.host == host), None)

@@ -1,0 +1,1 @@
+"""Platforms: the paths, names and oddities of each; nothing else knows them."""

@@ -1,0 +1,1 @@
+"""Recipes: one file per scenario, diagnosis in, plan out; no effects."""

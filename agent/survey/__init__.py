@@ -1,0 +1,1 @@
+"""Survey: read-only facts of one host."""

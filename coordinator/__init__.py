@@ -1,0 +1,1 @@
+"""The coordinator: runs on the operator's machine and sequences the hosts."""
