@@ -1,4 +1,4 @@
-"""The only door to files and processes of a host, under a root prefix (/, /host, a test directory)."""
+"""The only door to files and processes of a host, under a root prefix such as /host."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class Host:
             self.sync_dir(os.path.dirname(path))
 
     def discard(self, path: str) -> None:
-        """Delete a scratch file or tree of ours. Refuses anything that is not below a work directory."""
+        """Delete a scratch file or tree of ours; refuses anything not below a work directory."""
         parts = PurePosixPath(path).parts
         if "work" not in parts or not any("etcd-rescue" in part for part in parts):
             raise Refused(f"{path}: not a work directory of ours", "nothing else is ever deleted")
@@ -256,7 +256,7 @@ class Host:
     # ---- processes ---------------------------------------------------------------------------
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        """The command as it must be run from here: in a chroot where the host lies under a prefix."""
+        """The command as run from here: in a chroot where the host lies under a prefix."""
         return list(argv) if self.root == "/" else ["chroot", self.root, *argv]
 
     def run(
@@ -389,7 +389,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _renameat2(source: str, target: str) -> None:
-    """renameat2(2) with RENAME_NOREPLACE; on file systems without it, link-free check and rename."""
+    """renameat2(2) with RENAME_NOREPLACE; where the file system lacks it, check and rename."""
     libc = _libc()
     if hasattr(libc, "renameat2"):
         code = libc.renameat2(
