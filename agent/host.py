@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
-import signal
 import stat
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, Optional
 
-import psutil
+from agent.errors import Damaged, Refused
+from agent.processes import Completed, Processes, clean_env
+from agent.syscalls import copy_xattrs, mount_points, rename_noreplace
 
-from agent.errors import CommandFailed, Damaged, Refused
+__all__ = ["STATE_DIR", "Completed", "Host", "clean_env"]
 
 STATE_DIR = "/var/lib/etcd-rescue"
 """Root-owned, 0700: agent, journal, quarantine, backup, work, lock (see ARCHITECTURE.md)."""
 
-_RENAME_NOREPLACE = 1
-_AT_FDCWD = -100
 _MAX_SYMLINKS = 40
-_PR_SET_PDEATHSIG = 1
-_MAX_OUTPUT = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Completed:
-    """A process that ended: its argv, exit code and output (decoded, bounded)."""
-
-    argv: tuple[str, ...]
-    code: int
-    stdout: str
-    stderr: str
-
-
-class Host:
+class Host(Processes):
     """Files and processes of one host. Every path taken or given is the host's own view of it."""
 
     def __init__(self, root: str = "/") -> None:
@@ -196,7 +179,7 @@ class Host:
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode) if like else mode)
                 if self.exists(path):
-                    _copy_xattrs(self.real(path), file.fileno())
+                    copy_xattrs(self.real(path), file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temp, self.real(path))
@@ -212,7 +195,7 @@ class Host:
         """
         src, dst = self._real_last_unresolved(source), self._real_last_unresolved(target)
         try:
-            _renameat2(src, dst)
+            rename_noreplace(src, dst)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.EXDEV, errno.EBUSY):
                 raise Refused(f"cannot move {source} to {target}: {error.strerror}") from None
@@ -228,11 +211,16 @@ class Host:
         finally:
             os.close(fd)
 
-    def append_synced(self, path: str, data: bytes) -> None:
-        """Append to a file of ours (0600) and fsync it; a new file's directory too."""
+    def append_synced(self, path: str, data: bytes, keep: int) -> None:
+        """Write `data` after the first `keep` bytes of a file of ours (0600) and fsync it.
+
+        Bytes beyond `keep` are what a crash left of a write; they go. A new file's directory is
+        fsynced too.
+        """
         is_new = not self.exists(path)
         fd = os.open(self.real(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
+            os.ftruncate(fd, keep)
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
@@ -241,6 +229,49 @@ class Host:
             os.close(fd)
         if is_new:
             self.sync_dir(os.path.dirname(path))
+
+    def mount_point(self, path: str) -> str:
+        """The real mount point that holds `path` (or its nearest existing parent).
+
+        A bind mount has its parent's st_dev and yet rename(2) does not cross it, so mountinfo
+        (proc_pid_mountinfo(5)) is asked, not st_dev.
+        """
+        here = path
+        while not self.exists(here):
+            here = os.path.dirname(here)
+        real = os.path.realpath(self.real(here))
+        points = mount_points()
+        inside = [p for p in points if p == "/" or real == p or real.startswith(p + "/")]
+        return max(inside, key=len, default="/")
+
+    def move_new(self, source: str, target: str) -> None:
+        """Move one regular file, never overwriting, also across file systems, with all attributes.
+
+        Across file systems: copy, fsync, compare, and only then is the source's name removed.
+        """
+        if self.mount_point(os.path.dirname(source)) == self.mount_point(os.path.dirname(target)):
+            self.rename_new(source, target)
+            return
+        self.copy_file(source, target)
+        if self.read_bytes(source) != self.read_bytes(target):
+            raise Damaged(f"{target} differs from {source} after the copy")
+        os.unlink(self._real_last_unresolved(source))
+        self.sync_dir(os.path.dirname(source))
+
+    def copy_file(self, source: str, target: str) -> None:
+        """Copy one regular file to a new name: content, owner, mode, xattrs, times; fsynced."""
+        info = self.stat(source)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        fd = os.open(self._real_last_unresolved(target), flags, 0o600)
+        with os.fdopen(fd, "wb") as out, self.open(source) as file:
+            shutil.copyfileobj(file, out, 1 << 20)
+            out.flush()
+            os.fchown(out.fileno(), info.st_uid, info.st_gid)
+            os.fchmod(out.fileno(), stat.S_IMODE(info.st_mode))
+            copy_xattrs(self.real(source), out.fileno())
+            os.utime(out.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
+            os.fsync(out.fileno())
+        self.sync_dir(os.path.dirname(target))
 
     def discard(self, path: str) -> None:
         """Delete a scratch file or tree of ours; refuses anything not below a work directory."""
@@ -252,100 +283,6 @@ class Host:
             shutil.rmtree(real)
         elif os.path.lexists(real):
             os.unlink(real)
-
-    # ---- processes ---------------------------------------------------------------------------
-
-    def argv(self, argv: Sequence[str]) -> list[str]:
-        """The command as run from here: in a chroot where the host lies under a prefix."""
-        return list(argv) if self.root == "/" else ["chroot", self.root, *argv]
-
-    def run(
-        self,
-        argv: Sequence[str],
-        timeout: float = 10.0,
-        ok: Sequence[int] = (0,),
-        env: Optional[Mapping[str, str]] = None,
-    ) -> Completed:
-        """Run a command of the host without a shell and without input.
-
-        Raises CommandFailed where it is missing, outlives `timeout` seconds, or ends with an exit
-        code that is not in `ok`.
-        """
-        command = self.argv(argv)
-        shown = " ".join(argv)
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout,
-                env=clean_env(env),
-                check=False,
-            )
-        except FileNotFoundError:
-            raise CommandFailed(f"{argv[0]}: no such command on this host") from None
-        except subprocess.TimeoutExpired:
-            raise CommandFailed(f"`{shown}` did not end within {timeout:g} s") from None
-        result = Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
-        if result.code not in ok:
-            said = (result.stderr.strip() or result.stdout.strip())[-2000:]
-            raise CommandFailed(f"`{shown}` ended with exit code {result.code}: {said}")
-        return result
-
-    def spawn(self, argv: Sequence[str], log: str) -> subprocess.Popen[bytes]:
-        """Start a command that dies with us (PDEATHSIG), its output appended to `log` (0600).
-
-        A killed agent must not leave a scratch etcd behind that holds a lock on the copy.
-        """
-        fd = os.open(self.real(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            return subprocess.Popen(
-                self.argv(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=fd,
-                stderr=fd,
-                env=clean_env(),
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        finally:
-            os.close(fd)
-
-    def which(self, name: str) -> str:
-        """The host's path of a command, or an empty string."""
-        for directory in (
-            "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
-            "/opt/bin", "/usr/libexec",
-        ):  # fmt: skip
-            path = f"{directory}/{name}"
-            if self.exists(path) and os.access(self.real(path), os.X_OK):
-                return path
-        return ""
-
-    def processes(self, name: str) -> Iterator[psutil.Process]:
-        """Processes of the host whose executable's name (argv[0] or comm) is `name`."""
-        for process in psutil.process_iter(["name", "cmdline", "status"]):
-            info = process.info
-            if info["status"] == psutil.STATUS_ZOMBIE:
-                continue
-            argv0 = os.path.basename(info["cmdline"][0]) if info["cmdline"] else ""
-            if name in (argv0, info["name"]):
-                yield process
-
-    def listening_ports(self) -> set[int]:
-        """TCP ports on which something of the host listens, any address."""
-        found = set()
-        for name in ("tcp", "tcp6"):
-            try:
-                with open(f"/proc/net/{name}") as file:
-                    rows = file.read().splitlines()[1:]
-            except OSError:
-                continue
-            for row in rows:
-                fields = row.split()
-                if fields[3] == "0A":  # TCP_LISTEN, include/net/tcp_states.h
-                    found.add(int(fields[1].rsplit(":", 1)[1], 16))
-        return found
 
     def now(self) -> float:
         """The host's clock, seconds since the epoch."""
@@ -368,47 +305,3 @@ class Host:
             return self.read_text(path, 4096).strip()
         except (OSError, Damaged):
             return ""
-
-
-def clean_env(extra: Optional[Mapping[str, str]] = None) -> dict[str, str]:
-    """The environment every child gets: nothing of ours that could change what it does or says."""
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"
-    return {"PATH": path, "LC_ALL": "C", "HOME": "/root", **(extra or {})}
-
-
-def _text(data: bytes) -> str:
-    return data[:_MAX_OUTPUT].decode(errors="replace")
-
-
-def _die_with_parent() -> None:
-    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _renameat2(source: str, target: str) -> None:
-    """renameat2(2) with RENAME_NOREPLACE; where the file system lacks it, check and rename."""
-    libc = _libc()
-    if hasattr(libc, "renameat2"):
-        code = libc.renameat2(
-            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
-        )
-        if code == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(number, os.strerror(number), source, None, target)
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
-    os.rename(source, target)
-
-
-def _copy_xattrs(source: str, target: int) -> None:
-    for name in os.listxattr(source):
-        try:
-            os.setxattr(target, name, os.getxattr(source, name))
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise

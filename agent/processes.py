@@ -1,0 +1,140 @@
+"""The processes of a host: the part of the door (host.py) that runs and looks at them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import psutil
+
+from agent.errors import CommandFailed
+from agent.syscalls import die_with_parent
+
+_MAX_OUTPUT = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A process that ended: its argv, exit code and output (decoded, bounded)."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Processes:
+    """Runs commands of the host and looks at its processes; Host is its only heir."""
+
+    root: str
+
+    def real(self, path: str) -> str:
+        """Give the path to open for the host's `path`."""
+        raise NotImplementedError
+
+    # ---- processes ---------------------------------------------------------------------------
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """The command as run from here: in a chroot where the host lies under a prefix."""
+        return list(argv) if self.root == "/" else ["chroot", self.root, *argv]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        timeout: float = 10.0,
+        ok: Sequence[int] = (0,),
+        env: Optional[Mapping[str, str]] = None,
+    ) -> Completed:
+        """Run a command of the host without a shell and without input.
+
+        Raises CommandFailed where it is missing, outlives `timeout` seconds, or ends with an exit
+        code that is not in `ok`.
+        """
+        command = self.argv(argv)
+        shown = " ".join(argv)
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                env=clean_env(env),
+                check=False,
+            )
+        except FileNotFoundError:
+            raise CommandFailed(f"{argv[0]}: no such command on this host") from None
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"`{shown}` did not end within {timeout:g} s") from None
+        result = Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
+        if result.code not in ok:
+            said = (result.stderr.strip() or result.stdout.strip())[-2000:]
+            raise CommandFailed(f"`{shown}` ended with exit code {result.code}: {said}")
+        return result
+
+    def spawn(self, argv: Sequence[str], log: str) -> subprocess.Popen[bytes]:
+        """Start a command that dies with us (PDEATHSIG), its output appended to `log` (0600).
+
+        A killed agent must not leave a scratch etcd behind that holds a lock on the copy.
+        """
+        fd = os.open(self.real(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            return subprocess.Popen(
+                self.argv(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=fd,
+                stderr=fd,
+                env=clean_env(),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        finally:
+            os.close(fd)
+
+    def which(self, name: str) -> str:
+        """The host's path of a command, or an empty string."""
+        for directory in (
+            "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+            "/opt/bin", "/usr/libexec",
+        ):  # fmt: skip
+            path = f"{directory}/{name}"
+            if self.exists(path) and os.access(self.real(path), os.X_OK):
+                return path
+        return ""
+
+    def processes(self, name: str) -> Iterator[psutil.Process]:
+        """Processes of the host whose executable's name (argv[0] or comm) is `name`."""
+        for process in psutil.process_iter(["name", "cmdline", "status"]):
+            info = process.info
+            if info["status"] == psutil.STATUS_ZOMBIE:
+                continue
+            argv0 = os.path.basename(info["cmdline"][0]) if info["cmdline"] else ""
+            if name in (argv0, info["name"]):
+                yield process
+
+    def listening_ports(self) -> set[int]:
+        """TCP ports on which something of the host listens, any address."""
+        found = set()
+        for name in ("tcp", "tcp6"):
+            try:
+                with open(f"/proc/net/{name}") as file:
+                    rows = file.read().splitlines()[1:]
+            except OSError:
+                continue
+            for row in rows:
+                fields = row.split()
+                if fields[3] == "0A":  # TCP_LISTEN, include/net/tcp_states.h
+                    found.add(int(fields[1].rsplit(":", 1)[1], 16))
+        return found
+
+
+def clean_env(extra: Optional[Mapping[str, str]] = None) -> dict[str, str]:
+    """The environment every child gets: nothing of ours that could change what it does or says."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"
+    return {"PATH": path, "LC_ALL": "C", "HOME": "/root", **(extra or {})}
+
+
+def _text(data: bytes) -> str:
+    return data[:_MAX_OUTPUT].decode(errors="replace")
