@@ -100,7 +100,7 @@ class Processes:
             "/opt/bin", "/usr/libexec",
         ):  # fmt: skip
             path = f"{directory}/{name}"
-            if self.exists(path) and os.access(self.real(path), os.X_OK):
+            if os.access(self.real(path), os.X_OK):
                 return path
         return ""
 

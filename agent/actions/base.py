@@ -1,0 +1,143 @@
+"""What every action is: a check, undo data, an act, a proof, an undo."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Optional, TypeVar
+
+from agent.errors import Timeout
+from agent.host import STATE_DIR, Host
+from agent.model.facts import EtcdConfig
+from agent.platforms import Platform
+
+ArgsT = TypeVar("ArgsT")
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a step runs: the host, its platform, the plan's short ID, and a voice."""
+
+    host: Host
+    platform: Platform
+    plan: str
+    step: str
+    say: Callable[[str], None]
+
+
+class Action(ABC, Generic[ArgsT]):
+    """One thing a step can do.
+
+    The runner calls, in this order: `check` (raises PreconditionFailed), `prepare` (undo data),
+    then writes the intent, calls `act`, then `prove` (raises StepFailed), and writes done. After an
+    interruption it asks `is_done` first, and else runs `act` again with the undo data of the first
+    intent: every `act` must be safe to repeat from any point of itself.
+    """
+
+    name: ClassVar[str]
+    args_type: ClassVar[type[Any]]
+    title: ClassVar[str]
+    precondition: ClassVar[str]
+    undo_text: ClassVar[str]
+    final: ClassVar[bool] = False
+    read_only: ClassVar[bool] = False
+
+    def check(self, ctx: Context, args: ArgsT) -> None:
+        """Raise PreconditionFailed where the step must not be done now. No effects."""
+        return
+
+    @abstractmethod
+    def is_done(self, ctx: Context, args: ArgsT, undo: Optional[Data]) -> bool:
+        """Say whether the effect is already there. undo: data of an earlier intent, if any."""
+
+    def prepare(self, ctx: Context, args: ArgsT) -> Data:
+        """Give what `undo` will need; it is in the journal before anything changes. No effects."""
+        return {}
+
+    @abstractmethod
+    def act(self, ctx: Context, args: ArgsT, undo: Data) -> Data:
+        """Do it; returns what the report should say (JSON)."""
+
+    def prove(self, ctx: Context, args: ArgsT, undo: Data) -> None:
+        """Raise StepFailed where the effect is not there after all."""
+        return
+
+    def undo(self, ctx: Context, args: ArgsT, undo: Data) -> None:
+        """Take the effect back; safe to repeat, and safe where `act` never got to it."""
+        return
+
+
+@dataclass(frozen=True)
+class NoArgs:
+    """For actions that need no arguments."""
+
+
+def wait_for(
+    say: Callable[[str], None],
+    what: str,
+    probe: Callable[[], tuple[bool, str]],
+    deadline: float,
+    interval: float = 0.1,
+    hold: float = 0.0,
+    next: str = "",
+) -> str:
+    """Poll `probe` -> (reached, what is seen now) until it has held for `hold` seconds.
+
+    Says what it waits for each second. Raises Timeout after `deadline` seconds with the last thing
+    seen. Returns what was seen when it was reached.
+    """
+    start = time.monotonic()
+    since: Optional[float] = None
+    told = start
+    while True:
+        reached, seen = probe()
+        now = time.monotonic()
+        since = (since or now) if reached else None
+        if since is not None and now - since >= hold:
+            return seen
+        if now - start > deadline:
+            raise Timeout(f"waited {deadline:g} s for {what}; last seen: {seen}", next=next)
+        if now - told >= 1.0:
+            told = now
+            say(f"waiting for {what} ({now - start:.0f} s): {seen}")
+        time.sleep(interval)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a plan keeps things on a host; all on the file system of the data directory."""
+
+    data_dir: str
+    quarantine: str
+    work: str
+
+    @property
+    def member(self) -> str:
+        """The directory that is etcd's data: data and WAL lie in it."""
+        return f"{self.data_dir}/member"
+
+    @property
+    def work_member(self) -> str:
+        """The member directory of the scratch copy."""
+        return f"{self.work}/member"
+
+
+def places(host: Host, data_dir: str, plan: str) -> Places:
+    """Places of a plan: under the state directory, or inside the data directory where that is a
+    mount of its own, because a rename cannot leave it.
+
+    Only `member/` ever moves: the data directory itself, its owner, label and mount, stays.
+    """  # noqa: D205
+    real = host.realpath(data_dir)
+    base = STATE_DIR
+    if host.mount_point(real) != host.mount_point(STATE_DIR):
+        base = f"{real}/.etcd-rescue"
+    return Places(real, f"{base}/quarantine/{plan}", f"{base}/work/{plan}")
+
+
+def require_config(ctx: Context) -> EtcdConfig:
+    """Give the configuration of etcd on this host, watched or parked."""
+    return ctx.platform.etcd_config(ctx.host)

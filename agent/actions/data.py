@@ -1,0 +1,213 @@
+"""Copy, relocate, install and bring back etcd's data. Nothing is deleted; renames do the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data, Places, places
+from agent.actions.services import require_stopped
+from agent.actions.tree import copy_tree, tree_size
+from agent.errors import PreconditionFailed, StepFailed
+
+_RESERVE = 64 * 1024 * 1024
+"""Left free on the data's file system beyond the copy: etcd preallocates one WAL segment."""
+
+
+@dataclass(frozen=True)
+class DataArgs:
+    """data_dir: etcd's data directory as its definition names it."""
+
+    data_dir: str
+
+
+def _places(ctx: Context, args: DataArgs) -> Places:
+    return places(ctx.host, args.data_dir, ctx.plan)
+
+
+def require_space(ctx: Context, args: DataArgs) -> int:
+    """Raise PreconditionFailed unless a full copy of the data fits; give the bytes it needs."""
+    where = _places(ctx, args)
+    need = tree_size(ctx.host, where.member) + _RESERVE
+    free, inodes = ctx.host.free(os.path.dirname(where.work))
+    if free < need or inodes < 1000:
+        raise PreconditionFailed(
+            f"{where.data_dir} needs {need >> 20} MiB for a copy of the data; "
+            f"{free >> 20} MiB and {inodes} inodes are free",
+            "no data is changed before there is a copy of it",
+            "make room on that file system (fab clean lists old quarantine), then run this again",
+        )
+    return need
+
+
+class CopyData(Action[DataArgs]):
+    """Copy etcd's data, hashed while it is copied; all later work happens on the copy."""
+
+    name = "copy_data"
+    args_type = DataArgs
+    title = "copy etcd's data (the original is never written to)"
+    precondition = "etcd is stopped here, and there is room for a full copy"
+    undo_text = "discard the copy"
+
+    def check(self, ctx: Context, args: DataArgs) -> None:
+        require_stopped(ctx)
+        where = _places(ctx, args)
+        if not ctx.host.is_dir(where.member):
+            raise PreconditionFailed(f"{where.member}: no data here to copy")
+        require_space(ctx, args)
+
+    def _marker(self, where: Places) -> str:
+        return f"{where.work}/copied.json"
+
+    def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
+        return ctx.host.exists(self._marker(_places(ctx, args)))
+
+    def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
+        where = _places(ctx, args)
+        ctx.host.makedirs(where.work)
+        ctx.host.discard(where.work_member)  # half a copy, of an interrupted run
+        hashes = copy_tree(ctx.host, where.member, where.work_member)
+        note = {"from": where.member, "sha256": hashes}
+        ctx.host.write_atomic(self._marker(where), json.dumps(note).encode())
+        return {"files": len(hashes), "to": where.work_member}
+
+    def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+        ctx.host.discard(_places(ctx, args).work)
+
+
+class RelocateData(Action[DataArgs]):
+    """Move etcd's data into quarantine: one rename, on the same file system, never overwriting."""
+
+    name = "relocate_data"
+    args_type = DataArgs
+    title = "move the old data into quarantine"
+    precondition = "etcd is stopped here"
+    undo_text = "move the data back"
+
+    def check(self, ctx: Context, args: DataArgs) -> None:
+        require_stopped(ctx)
+
+    def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
+        where = _places(ctx, args)
+        if ctx.host.exists(where.member):
+            return False
+        return undo is None or not undo["had_data"] or ctx.host.exists(undo["to"])
+
+    def prepare(self, ctx: Context, args: DataArgs) -> Data:
+        where = _places(ctx, args)
+        to = f"{where.quarantine}/{ctx.step}-member"
+        return {"to": to, "had_data": ctx.host.exists(where.member)}
+
+    def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
+        where = _places(ctx, args)
+        if ctx.host.exists(where.member):
+            ctx.host.makedirs(where.quarantine)
+            ctx.host.rename_new(where.member, undo["to"])
+        return {"quarantine": undo["to"] if undo["had_data"] else "", "had_data": undo["had_data"]}
+
+    def prove(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"{args.data_dir}/member is still there")
+
+    def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+        where = _places(ctx, args)
+        if ctx.host.exists(undo["to"]):
+            require_stopped(ctx)
+            ctx.host.rename_new(undo["to"], where.member)
+
+
+class InstallData(Action[DataArgs]):
+    """Rename the prepared copy to where etcd looks for its data."""
+
+    name = "install_data"
+    args_type = DataArgs
+    title = "put the prepared data in place"
+    precondition = "etcd is stopped, the old data is in quarantine, the prepared data is complete"
+    undo_text = "move the prepared data back to the work directory"
+
+    def check(self, ctx: Context, args: DataArgs) -> None:
+        require_stopped(ctx)
+        where = _places(ctx, args)
+        if ctx.host.exists(where.member):
+            raise PreconditionFailed(
+                f"{where.member} is there already", "nothing is ever overwritten"
+            )
+        if not ctx.host.exists(f"{where.work}/ready.json"):
+            raise PreconditionFailed(
+                f"{where.work_member} was not finished by a scratch etcd",
+                "etcd must not start on half-prepared data",
+                "fab resume",
+            )
+
+    def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
+        where = _places(ctx, args)
+        return (
+            undo is not None
+            and ctx.host.exists(where.member)
+            and not ctx.host.exists(where.work_member)
+        )
+
+    def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
+        where = _places(ctx, args)
+        if not ctx.host.is_dir(where.data_dir):
+            ctx.host.makedirs(where.data_dir)
+        if ctx.host.exists(where.work_member):
+            ctx.host.rename_new(where.work_member, where.member)
+        return {"data": where.member}
+
+    def prove(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"{args.data_dir}/member was not put in place")
+
+    def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+        where = _places(ctx, args)
+        if ctx.host.exists(where.member) and not ctx.host.exists(where.work_member):
+            require_stopped(ctx)
+            ctx.host.rename_new(where.member, where.work_member)
+
+
+@dataclass(frozen=True)
+class BringBackArgs:
+    """data_dir: where to; quarantine: the directory that a relocation reported."""
+
+    data_dir: str
+    quarantine: str
+
+
+class BringBackData(Action[BringBackArgs]):
+    """Move quarantined data back to where it came from."""
+
+    name = "bring_back_data"
+    args_type = BringBackArgs
+    title = "bring quarantined data back"
+    precondition = "etcd is stopped here, and nothing is in the way"
+    undo_text = "move the data into quarantine again"
+
+    def check(self, ctx: Context, args: BringBackArgs) -> None:
+        require_stopped(ctx)
+        parts = args.quarantine.split("/")
+        if "quarantine" not in parts or ".." in parts or not ctx.host.is_dir(args.quarantine):
+            raise PreconditionFailed(
+                f"{args.quarantine}: no quarantined data there", next="rescue-agent survey"
+            )
+        if ctx.host.exists(f"{args.data_dir}/member"):
+            raise PreconditionFailed(
+                f"{args.data_dir}/member is there", "nothing is ever overwritten",
+                "rescue-agent relocate-data",
+            )  # fmt: skip
+
+    def is_done(self, ctx: Context, args: BringBackArgs, undo: Optional[Data]) -> bool:
+        return not ctx.host.exists(args.quarantine) and ctx.host.exists(f"{args.data_dir}/member")
+
+    def act(self, ctx: Context, args: BringBackArgs, undo: Data) -> Data:
+        if ctx.host.exists(args.quarantine):
+            ctx.host.rename_new(args.quarantine, f"{ctx.host.realpath(args.data_dir)}/member")
+        return {}
+
+    def undo(self, ctx: Context, args: BringBackArgs, undo: Data) -> None:
+        member = f"{ctx.host.realpath(args.data_dir)}/member"
+        if ctx.host.exists(member) and not ctx.host.exists(args.quarantine):
+            require_stopped(ctx)
+            ctx.host.rename_new(member, args.quarantine)

@@ -1,0 +1,236 @@
+"""Change the membership: by ID, re-read just now, with the quorum computed before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data, wait_for
+from agent.actions.definitions import current_config
+from agent.diagnosis.quorum import quorum
+from agent.errors import PreconditionFailed, RescueError, StepFailed
+from agent.etcd_client import EtcdClient
+from agent.model.facts import EtcdConfig, Member
+from agent.survey.online import local_endpoint
+
+
+@dataclass(frozen=True)
+class MemberArgs:
+    """Which member: its peer URLs, and its name (a learner that never started has none)."""
+
+    name: str
+    peer_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemoveArgs:
+    """Which member: ID, name and peer URLs must all match what is read just before."""
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+
+
+def local_client(ctx: Context, timeout: float = 5.0) -> EtcdClient:
+    """Give a client of the etcd on this host."""
+    config = current_config(ctx)
+    return EtcdClient(local_endpoint(config), config.client_tls, timeout=timeout)
+
+
+def _by_peer_urls(members: tuple[Member, ...], urls: tuple[str, ...]) -> Optional[Member]:
+    return next((m for m in members if set(m.peer_urls) & set(urls)), None)
+
+
+def _serving(config: EtcdConfig, members: tuple[Member, ...]) -> set[str]:
+    """IDs of voters whose client URL answers with that very ID now."""
+    found = set()
+    for member in members:
+        for url in () if member.is_learner else member.client_urls[:1]:
+            try:
+                with EtcdClient(url, config.client_tls, timeout=1.0) as client:
+                    if client.status().member_id == member.id:
+                        found.add(member.id)
+            except RescueError:
+                continue
+    return found
+
+
+def _require_quorum_without(config: EtcdConfig, members: tuple[Member, ...], id: str) -> None:
+    """Raise PreconditionFailed unless the voters left would still have a quorum that serves."""
+    rest = tuple(m for m in members if m.id != id and not m.is_learner)
+    serving = _serving(config, rest)
+    if not rest or len(serving) < quorum(len(rest)):
+        raise PreconditionFailed(
+            f"without {id} there are {len(rest)} voters, of which {len(serving)} serve; "
+            f"{quorum(len(rest)) if rest else 1} are needed",
+            "the removal would cost the cluster its quorum",
+            "bring another member back first: fab diagnose",
+        )
+
+
+class RemoveMember(Action[RemoveArgs]):
+    """Remove one member, by an ID that was re-read and matches name and peer URL."""
+
+    name = "member_remove"
+    args_type = RemoveArgs
+    title = "remove the old member"
+    precondition = "the quorum holds with and without it; it is not the local or the last one"
+    undo_text = "nothing: the host comes back as a new member"
+    final = True
+
+    def check(self, ctx: Context, args: RemoveArgs) -> None:
+        config = current_config(ctx)
+        with local_client(ctx) as client:
+            members = client.members(linearizable=True)
+            status = client.status()
+        found = next((m for m in members if m.id == args.id), None)
+        if found is None:
+            return  # already gone: `is_done` says so
+        if (found.name and found.name != args.name) or set(found.peer_urls) != set(args.peer_urls):
+            raise PreconditionFailed(
+                f"member {args.id} is {found.name or '(unnamed)'} at {', '.join(found.peer_urls)}, "
+                f"not {args.name} at {', '.join(args.peer_urls)}",
+                "the membership changed since the plan was made",
+                "make a new plan: fab plan",
+            )
+        if args.id == status.member_id:
+            raise PreconditionFailed(
+                f"member {args.id} is the one on this host",
+                "a member is never removed through itself",
+                "run it on another member",
+            )
+        if not found.is_learner:
+            _require_quorum_without(config, members, args.id)
+
+    def is_done(self, ctx: Context, args: RemoveArgs, undo: Optional[Data]) -> bool:
+        with local_client(ctx) as client:
+            return all(m.id != args.id for m in client.members(linearizable=True))
+
+    def act(self, ctx: Context, args: RemoveArgs, undo: Data) -> Data:
+        if self.is_done(ctx, args, undo):
+            return {"removed": args.id, "found": "already gone"}
+        with local_client(ctx) as client:
+            status = client.status()
+            if status.leader_id == args.id:
+                client.transfer_leadership(status.member_id)
+            client.member_remove(args.id)
+        return {"removed": args.id}
+
+    def prove(self, ctx: Context, args: RemoveArgs, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"member {args.id} is still in the list")
+
+
+class AddLearner(Action[MemberArgs]):
+    """Add a member as a learner: it has no vote, so the quorum cannot suffer from it."""
+
+    name = "member_add_learner"
+    args_type = MemberArgs
+    title = "add it as a learner"
+    precondition = "no other learner is on its way, and no member has its peer URL"
+    undo_text = "remove the learner again"
+
+    def check(self, ctx: Context, args: MemberArgs) -> None:
+        with local_client(ctx) as client:
+            members = client.members(linearizable=True)
+        other = next((m for m in members if m.is_learner), None)
+        if other and not set(other.peer_urls) & set(args.peer_urls):
+            raise PreconditionFailed(
+                f"learner {other.id} at {', '.join(other.peer_urls)} is on its way",
+                "etcd takes one learner at a time",
+                "finish or remove that one first: fab diagnose",
+            )
+        same = _by_peer_urls(members, args.peer_urls)
+        if same and not same.is_learner:
+            raise PreconditionFailed(
+                f"member {same.id} ({same.name or 'unnamed'}) has the peer URL of {args.name}",
+                "it must be removed before the host can join anew",
+                "make a new plan: fab plan",
+            )
+
+    def is_done(self, ctx: Context, args: MemberArgs, undo: Optional[Data]) -> bool:
+        with local_client(ctx) as client:
+            return _by_peer_urls(client.members(linearizable=True), args.peer_urls) is not None
+
+    def act(self, ctx: Context, args: MemberArgs, undo: Data) -> Data:
+        with local_client(ctx) as client:
+
+            def add() -> tuple[bool, str]:
+                found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
+                if found is not None:
+                    return True, found.id
+                try:
+                    return True, client.member_add(args.peer_urls, learner=True).id
+                except RescueError as error:
+                    if "unhealthy" not in error.seen and "not ready" not in error.seen:
+                        raise
+                    return False, error.seen
+
+            # etcd wants every member to have been connected for 5 s before the next change.
+            added = wait_for(ctx.say, "etcd to accept a new member", add, 60, 0.2)
+        return {"id": added}
+
+    def undo(self, ctx: Context, args: MemberArgs, undo: Data) -> None:
+        with local_client(ctx) as client:
+            found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
+            if found is not None and found.is_learner:
+                client.member_remove(found.id)
+
+
+@dataclass(frozen=True)
+class PromoteArgs:
+    """Which learner, and seconds until it must be in step."""
+
+    name: str
+    peer_urls: tuple[str, ...]
+    deadline: float = 120.0
+
+
+class Promote(Action[PromoteArgs]):
+    """Make the learner a voter, once the leader says that it is in step."""
+
+    name = "member_promote"
+    args_type = PromoteArgs
+    title = "promote it to a voter"
+    precondition = "it is a learner that has started under the kubelet"
+    undo_text = "nothing: it is a member in good health"
+    final = True
+
+    def check(self, ctx: Context, args: PromoteArgs) -> None:
+        with local_client(ctx) as client:
+            found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
+        if found is None or not found.name:
+            raise PreconditionFailed(
+                f"{args.name} is {'no member' if found is None else 'a learner that never started'}",
+                "promoted now it would be a voter that does not run",
+                "fab resume",
+            )
+
+    def is_done(self, ctx: Context, args: PromoteArgs, undo: Optional[Data]) -> bool:
+        with local_client(ctx) as client:
+            found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
+        return found is not None and not found.is_learner
+
+    def act(self, ctx: Context, args: PromoteArgs, undo: Data) -> Data:
+        with local_client(ctx) as client:
+
+            def promote() -> tuple[bool, str]:
+                found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
+                if found is None:
+                    raise StepFailed(f"learner {args.name} vanished from the member list")
+                if not found.is_learner:
+                    return True, found.id
+                try:
+                    client.member_promote(found.id)
+                    return True, found.id
+                except RescueError as error:
+                    if "in sync" not in error.seen and "unhealthy" not in error.seen:
+                        raise
+                    return False, error.seen
+
+            promoted = wait_for(ctx.say, "the learner to be in step", promote, args.deadline, 0.2)
+        return {"id": promoted}
+
+    def prove(self, ctx: Context, args: PromoteArgs, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"{args.name} is not a voter")

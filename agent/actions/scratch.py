@@ -1,0 +1,298 @@
+"""Scratch etcd: the node's own etcd, run for seconds outside the kubelet on a copy of the data."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data, Places, places, wait_for
+from agent.actions.binary import obtain_binary
+from agent.actions.data import require_space
+from agent.actions.definitions import current_config
+from agent.actions.services import require_stopped
+from agent.errors import PreconditionFailed, RescueError, StepFailed
+from agent.etcd_client import EtcdClient
+from agent.model.facts import EtcdConfig, TlsFiles
+
+_PASSED_ON = ("quota-backend-bytes", "max-request-bytes", "max-txn-ops", "snapshot-count")
+"""Flags that the data may depend on; everything else is ours or a default."""
+
+_STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class ScratchArgs:
+    """data_dir: whose copy is used; deadline: seconds until it must be healthy and alone."""
+
+    data_dir: str
+    deadline: float = 120.0
+
+
+@dataclass(frozen=True)
+class PrejoinArgs:
+    """initial_cluster: name=peer URL pairs with this member last; sources: client URLs of members
+    that serve, to compare progress with.
+    """  # noqa: D205
+
+    data_dir: str
+    initial_cluster: str
+    sources: tuple[str, ...]
+    deadline: float = 600.0
+
+
+def _ready_marker(where: Places) -> str:
+    return f"{where.work}/ready.json"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Loopback ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _tls_flags(prefix: str, tls: TlsFiles) -> list[str]:
+    """--cert-file and friends for clients (prefix "") or for peers (prefix "peer-")."""
+    if not tls.cert:
+        return []
+    return [
+        f"--{prefix}cert-file={tls.cert}",
+        f"--{prefix}key-file={tls.key}",
+        f"--{prefix}trusted-ca-file={tls.ca}",
+        f"--{prefix}client-cert-auth=true",
+    ]
+
+
+def _common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
+    """Flags that both kinds of scratch etcd share: clients on loopback only, with the node's TLS."""
+    scheme = "https" if config.server_tls.cert else "http"
+    return [
+        f"--name={config.name}",
+        f"--data-dir={where.work}",
+        f"--listen-client-urls={scheme}://127.0.0.1:{client_port}",
+        # Advertised as ever: etcd stores it in its membership, and the copy becomes the data.
+        f"--advertise-client-urls={','.join(config.advertise_client_urls)}",
+        "--logger=zap",
+        *(f"--{name}={config.flags[name]}" for name in _PASSED_ON if name in config.flags),
+        *_tls_flags("", config.server_tls),
+        *_tls_flags("peer-", config.peer_tls),
+    ]
+
+
+def _seed_flags(config: EtcdConfig, peer_port: int) -> list[str]:
+    """Alone, on loopback, quick to elect itself: no peer can reach it, and it reaches none."""
+    scheme = "https" if config.peer_tls.cert else "http"
+    return [
+        "--force-new-cluster=true",
+        f"--listen-peer-urls={scheme}://127.0.0.1:{peer_port}",
+        "--heartbeat-interval=20",
+        "--election-timeout=200",
+    ]
+
+
+def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
+    """On the member's real peer URL, with its own certificates, as an existing cluster's member."""
+    timing = ("heartbeat-interval", "election-timeout")
+    return [
+        f"--listen-peer-urls={','.join(config.listen_peer_urls)}",
+        f"--initial-advertise-peer-urls={','.join(config.advertise_peer_urls)}",
+        f"--initial-cluster={args.initial_cluster}",
+        "--initial-cluster-state=existing",
+        *(f"--{name}={config.flags[name]}" for name in timing if name in config.flags),
+    ]
+
+
+@contextmanager
+def _running(ctx: Context, argv: list[str], log: str) -> Iterator[Callable[[], Optional[str]]]:
+    """Run a scratch etcd; give a probe that says why it died, or None while it lives.
+
+    It is stopped with SIGTERM at the end, and dies with the agent in any case.
+    """
+    process = ctx.host.spawn(argv, log)
+
+    def died() -> Optional[str]:
+        code = process.poll()
+        return None if code is None else f"exit code {code}: {_last_words(ctx, log)}"
+
+    try:
+        yield died
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_words(ctx: Context, log: str) -> str:
+    """Give the error of the last log lines that carry one."""
+    lines = ctx.host.read_bytes(log, 64 << 20).decode(errors="replace").splitlines()[-50:]
+    telling = [line for line in lines if '"fatal"' in line or '"error"' in line or "panic" in line]
+    return (telling or lines or ["(no output)"])[-1][-600:]
+
+
+def _scratch(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], str]:
+    config = current_config(ctx)
+    binary, _version = obtain_binary(ctx, config)
+    return [binary, *flags], f"{where.work}/scratch.log"
+
+
+def _finish(ctx: Context, where: Places, facts: Mapping[str, object]) -> Data:
+    """Write, after the scratch etcd has ended, that the copy is ready to be installed."""
+    ctx.host.write_atomic(_ready_marker(where), json.dumps(facts).encode())
+    return dict(facts)
+
+
+class SeedCluster(Action[ScratchArgs]):
+    """Make the copy a one-member cluster with a scratch etcd and --force-new-cluster.
+
+    The flag is in the argv of this one process and never in a file; the process ends in this step,
+    and the kubelet's start of the unchanged definition is the proof that it is gone.
+    """
+
+    name = "seed_cluster"
+    args_type = ScratchArgs
+    title = "scratch etcd with --force-new-cluster on the copy, on loopback, until it is alone"
+    precondition = "etcd is stopped here, every other member is fenced or declared lost, a copy is made"
+    undo_text = "nothing: only the copy was touched, and it is discarded"
+
+    def check(self, ctx: Context, args: ScratchArgs) -> None:
+        require_stopped(ctx)
+        where = places(ctx.host, args.data_dir, ctx.plan)
+        if not ctx.host.exists(f"{where.work}/copied.json"):
+            raise PreconditionFailed(
+                f"no complete copy of the data in {where.work}",
+                "--force-new-cluster rewrites the membership; never on the only data there is",
+                "fab resume",
+            )
+
+    def is_done(self, ctx: Context, args: ScratchArgs, undo: Optional[Data]) -> bool:
+        return ctx.host.exists(_ready_marker(places(ctx.host, args.data_dir, ctx.plan)))
+
+    def act(self, ctx: Context, args: ScratchArgs, undo: Data) -> Data:
+        where = places(ctx.host, args.data_dir, ctx.plan)
+        config = current_config(ctx)
+        client_port, peer_port = _free_ports(2)
+        flags = _common_flags(ctx, config, where, client_port) + _seed_flags(config, peer_port)
+        argv, log = _scratch(ctx, where, flags)
+        scheme = "https" if config.server_tls.cert else "http"
+        endpoint = f"{scheme}://127.0.0.1:{client_port}"
+        facts: dict[str, object] = {}
+
+        with _running(ctx, argv, log) as died:
+
+            def probe() -> tuple[bool, str]:
+                if (why := died()) is not None:
+                    raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
+                return _alone(endpoint, config.client_tls, facts)
+
+            wait_for(ctx.say, "the scratch etcd to be healthy and alone", probe, args.deadline, 0.05)
+        return _finish(ctx, where, facts)
+
+
+def _alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
+    try:
+        with EtcdClient(endpoint, tls, timeout=1.0) as client:
+            if not client.linearizable_read():
+                return False, "it answers, but does not serve yet"
+            members = client.members(linearizable=True)
+            status = client.status()
+    except RescueError as error:
+        return False, error.seen
+    facts.update(
+        member_id=status.member_id, cluster_id=status.cluster_id, revision=status.revision
+    )
+    return len(members) == 1 and members[0].id == status.member_id, f"{len(members)} members"
+
+
+class Prejoin(Action[PrejoinArgs]):
+    """Let a scratch etcd catch up as a learner, so that the unchanged definition finds its data.
+
+    With an identity in the data directory the definition's --initial-* flags no longer matter, and
+    no back-off of a changed pod is in the way. It is stopped before anybody promotes it: a voter
+    that is about to stop would cost a two-member cluster its quorum.
+    """
+
+    name = "prejoin"
+    args_type = PrejoinArgs
+    title = "scratch etcd joins as a learner and catches up"
+    precondition = "etcd is stopped here, the old data is in quarantine, the learner was added"
+    undo_text = "discard the data it fetched"
+
+    def check(self, ctx: Context, args: PrejoinArgs) -> None:
+        require_stopped(ctx)
+        where = places(ctx.host, args.data_dir, ctx.plan)
+        if ctx.host.exists(where.member):
+            raise PreconditionFailed(
+                f"{where.member} is still in place", "a member must not come back with its old data",
+                "rescue-agent relocate-data",
+            )  # fmt: skip
+        require_space(ctx, args)
+
+    def is_done(self, ctx: Context, args: PrejoinArgs, undo: Optional[Data]) -> bool:
+        return ctx.host.exists(_ready_marker(places(ctx.host, args.data_dir, ctx.plan)))
+
+    def act(self, ctx: Context, args: PrejoinArgs, undo: Data) -> Data:
+        where = places(ctx.host, args.data_dir, ctx.plan)
+        ctx.host.makedirs(where.work)
+        config = current_config(ctx)
+        (client_port,) = _free_ports(1)
+        flags = _common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
+        argv, log = _scratch(ctx, where, flags)
+        scheme = "https" if config.server_tls.cert else "http"
+        endpoint = f"{scheme}://127.0.0.1:{client_port}"
+        facts: dict[str, object] = {}
+        target = _newest_position(args.sources, config.client_tls)
+        with _running(ctx, argv, log) as died:
+
+            def probe() -> tuple[bool, str]:
+                if (why := died()) is not None:
+                    raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
+                return _caught_up(endpoint, config.client_tls, target, facts)
+
+            wait_for(ctx.say, "the learner to catch up", probe, args.deadline, 0.05)
+        return _finish(ctx, where, facts)
+
+    def undo(self, ctx: Context, args: PrejoinArgs, undo: Data) -> None:
+        ctx.host.discard(places(ctx.host, args.data_dir, ctx.plan).work)
+
+
+def _newest_position(sources: tuple[str, ...], tls: TlsFiles) -> int:
+    """Give the highest applied index that a serving member reports: what the learner must reach."""
+    said = []
+    for source in sources:
+        try:
+            with EtcdClient(source, tls, timeout=3.0) as client:
+                return client.status().applied_index
+        except RescueError as error:
+            said.append(error.seen)
+    raise StepFailed(
+        f"no serving member answers from here: {'; '.join(said)}",
+        "a learner's progress is judged against theirs",
+        "fab diagnose",
+    )
+
+
+def _caught_up(
+    endpoint: str, tls: TlsFiles, target: int, facts: dict[str, object]
+) -> tuple[bool, str]:
+    try:
+        with EtcdClient(endpoint, tls, timeout=1.0) as client:
+            status = client.status()
+    except RescueError as error:
+        return False, error.seen
+    facts.update(member_id=status.member_id, cluster_id=status.cluster_id)
+    reached = status.applied_index >= target and status.leader_id.strip("0") != ""
+    return reached, f"index {status.applied_index} of {target}"

@@ -1,0 +1,180 @@
+"""Stop etcd and prove it, restart the kubelet, wait until etcd serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data, NoArgs, wait_for
+from agent.actions.definitions import current_config
+from agent.errors import CommandFailed, PreconditionFailed, RescueError
+from agent.etcd_client import EtcdClient
+from agent.model.facts import EtcdConfig
+from agent.survey.containers import read_runtime
+from agent.survey.online import local_endpoint
+from agent.survey.processes import etcd_processes, is_etcd_stopped
+from agent.survey.watched import read_watched
+
+_KUBELET_TURN = 15.0
+"""Seconds the kubelet gets to end the pod before it is stopped through the runtime."""
+
+
+def stopped_now(ctx: Context, config: EtcdConfig) -> tuple[bool, str]:
+    """Say whether etcd is stopped by the whole rule, and what was seen.
+
+    The cheap signs first: the runtime is asked only when no process and no port is left.
+    """
+    watched, _strays, _problems = read_watched(ctx.host, ctx.platform)
+    if watched is not None:
+        return False, f"its definition is in place: {watched.definition}"
+    running = [p for p in etcd_processes(ctx.host) if not p.scratch]
+    if running:
+        return False, f"process {running[0].pid} runs"
+    return is_etcd_stopped(ctx.host, config, read_runtime(ctx.host, ctx.platform))
+
+
+def require_stopped(ctx: Context) -> None:
+    """Raise PreconditionFailed unless etcd is proved stopped on this host."""
+    stopped, seen = stopped_now(ctx, current_config(ctx))
+    if not stopped:
+        raise PreconditionFailed(
+            f"etcd is not stopped on {ctx.host.hostname()}: {seen}",
+            "data that an etcd may be writing to is neither copied nor moved",
+            "rescue-agent park-definition, then rescue-agent stop-etcd",
+        )
+
+
+@dataclass(frozen=True)
+class StopArgs:
+    """deadline: seconds; hold: seconds for which it must stay stopped."""
+
+    deadline: float = 60.0
+    hold: float = 0.3
+
+
+class StopEtcd(Action[StopArgs]):
+    """Wait until the kubelet has ended etcd; where it cannot, end the pod through the runtime.
+
+    "No running container" is not "stopped": between two attempts of a crash loop there is none.
+    """
+
+    name = "stop_etcd"
+    args_type = StopArgs
+    title = "wait until etcd is stopped, and see that it stays so"
+    precondition = "its definition is parked"
+    undo_text = "nothing: putting the definition back starts it"
+
+    def check(self, ctx: Context, args: StopArgs) -> None:
+        config, strays, _problems = read_watched(ctx.host, ctx.platform)
+        if config is not None or strays:
+            path = config.definition if config else strays[0].path
+            raise PreconditionFailed(
+                f"{path} still makes etcd run",
+                "the kubelet would start again what is stopped",
+                "rescue-agent park-definition",
+            )
+
+    def is_done(self, ctx: Context, args: StopArgs, undo: Optional[Data]) -> bool:
+        return stopped_now(ctx, current_config(ctx))[0]
+
+    def act(self, ctx: Context, args: StopArgs, undo: Data) -> Data:
+        config = current_config(ctx)
+        turn = min(args.deadline, _KUBELET_TURN) if _kubelet_runs(ctx) else 0.5
+        try:
+            seen = wait_for(
+                ctx.say, "etcd to stop", lambda: stopped_now(ctx, config), turn, hold=args.hold
+            )
+        except RescueError:
+            ctx.say("the kubelet does not end the pod; ending it through the runtime")
+            self._stop_pods(ctx)
+            seen = wait_for(
+                ctx.say, "etcd to stop", lambda: stopped_now(ctx, config), args.deadline,
+                hold=args.hold, next="look at: crictl ps -a; ss -ltnp 'sport = :2379'",
+            )  # fmt: skip
+        return {"seen": seen}
+
+    def _stop_pods(self, ctx: Context) -> None:
+        runtime = read_runtime(ctx.host, ctx.platform)
+        for container in runtime.containers:
+            if container.state == "running":
+                ctx.host.run(["crictl", "stop", "--timeout", "10", container.id], timeout=20)
+        for sandbox in sorted({c.sandbox_id for c in runtime.containers}):
+            ctx.host.run(["crictl", "stopp", sandbox], timeout=20, ok=(0, 1))
+
+
+def _kubelet_runs(ctx: Context) -> bool:
+    try:
+        done = ctx.host.run(
+            ["systemctl", "is-active", ctx.platform.kubelet_unit], timeout=5, ok=(0, 1, 2, 3, 4)
+        )
+    except CommandFailed:
+        return False
+    return done.stdout.strip() == "active"
+
+
+class RestartKubelet(Action[NoArgs]):
+    """Restart the kubelet: the one thing that clears its back-off of up to five minutes."""
+
+    name = "restart_kubelet"
+    args_type = NoArgs
+    title = "restart the kubelet, which clears its crash-loop back-off"
+    precondition = "etcd's definition is parked, so that the restart starts nothing half-ready"
+    undo_text = "nothing: other pods keep running over a restart"
+
+    def check(self, ctx: Context, args: NoArgs) -> None:
+        config, _strays, _problems = read_watched(ctx.host, ctx.platform)
+        if config is not None:
+            raise PreconditionFailed(
+                f"{config.definition} is in place",
+                "the restart would start etcd before its data is ready",
+                "rescue-agent park-definition",
+            )
+
+    def is_done(self, ctx: Context, args: NoArgs, undo: Optional[Data]) -> bool:
+        return False  # restarting twice does no harm; not restarting costs five minutes
+
+    def act(self, ctx: Context, args: NoArgs, undo: Data) -> Data:
+        ctx.host.run(["systemctl", "restart", ctx.platform.kubelet_unit], timeout=60)
+        return {}
+
+
+@dataclass(frozen=True)
+class ServeArgs:
+    """deadline: seconds. learner: a learner serves no linearizable read; its status is enough."""
+
+    deadline: float = 120.0
+    learner: bool = False
+
+
+class WaitServing(Action[ServeArgs]):
+    """Wait until the local etcd answers a read through the quorum (a learner: its status)."""
+
+    name = "wait_serving"
+    args_type = ServeArgs
+    title = "wait until etcd serves"
+    precondition = "its definition is in place"
+    undo_text = "nothing: it only looks"
+    read_only = True
+
+    def is_done(self, ctx: Context, args: ServeArgs, undo: Optional[Data]) -> bool:
+        return self._probe(ctx, args)[0]
+
+    def act(self, ctx: Context, args: ServeArgs, undo: Data) -> Data:
+        def probe() -> tuple[bool, str]:
+            return self._probe(ctx, args)
+
+        seen = wait_for(
+            ctx.say, "etcd to serve", probe, args.deadline, next="fab survey   (says why it does not)"
+        )
+        return {"seen": seen}
+
+    def _probe(self, ctx: Context, args: ServeArgs) -> tuple[bool, str]:
+        config = current_config(ctx)
+        try:
+            with EtcdClient(local_endpoint(config), config.client_tls, timeout=1.0) as client:
+                status = client.status()
+                if status.is_learner == args.learner and (args.learner or client.linearizable_read()):
+                    return True, f"revision {status.revision}, term {status.raft_term}"
+                return False, "it answers, but has no quorum"
+        except RescueError as error:
+            return False, error.seen

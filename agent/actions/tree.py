@@ -1,0 +1,117 @@
+"""Copies a directory tree once, hashing while it copies: data extents only, everything kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+
+from agent.errors import StepFailed
+from agent.host import Host
+from agent.syscalls import copy_xattrs
+
+_CHUNK = 1 << 20
+
+
+def tree_size(host: Host, directory: str) -> int:
+    """Bytes that the files below take on disk (holes are free)."""
+    total = 0
+    for where, _dirs, files in os.walk(host.real(directory)):
+        for name in files:
+            total += os.lstat(os.path.join(where, name)).st_blocks * 512
+    return total
+
+
+def copy_tree(host: Host, source: str, target: str) -> dict[str, str]:
+    """Copy `source` to the new directory `target`: relative path → sha256 of each regular file.
+
+    Owner, mode, xattrs and times are kept, holes stay holes, all is fsynced. Raises StepFailed for
+    anything that is no file or directory: etcd's data has no links, devices or sockets.
+    """
+    hashes: dict[str, str] = {}
+    src, dst = host.real(source), host.real(target)
+    for where, dirs, files in os.walk(src):
+        relative = os.path.relpath(where, src)
+        here = os.path.normpath(os.path.join(dst, relative))
+        os.mkdir(here, 0o700)
+        for name in sorted(files) + [d for d in dirs if os.path.islink(os.path.join(where, d))]:
+            path = os.path.join(where, name)
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise StepFailed(f"{path} is not a regular file", "etcd's data has only such")
+            hashes[os.path.normpath(os.path.join(relative, name))] = _copy_file(
+                path, os.path.join(here, name)
+            )
+    for where, _dirs, _files in os.walk(src, topdown=False):
+        _copy_directory_attributes(where, os.path.join(dst, os.path.relpath(where, src)))
+    host.sync_dir(os.path.dirname(target))
+    return hashes
+
+
+def hash_file(path: str) -> str:
+    """sha256 of a file's content, read once, holes included."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _copy_file(source: str, target: str) -> str:
+    """Copy one file; the hash is of the bytes read, and what was written is what was read."""
+    digest = hashlib.sha256()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(source, "rb") as src, os.fdopen(os.open(target, flags, 0o600), "wb") as dst:
+        info = os.fstat(src.fileno())
+        position = 0
+        while position < info.st_size:
+            begin = _next_data(src.fileno(), position, info.st_size)
+            _hash_zeros(digest, begin - position)
+            position = begin
+            if begin < info.st_size:
+                src.seek(begin)
+                dst.seek(begin)
+                chunk = src.read(min(_CHUNK, info.st_size - begin))
+                if not chunk:
+                    raise StepFailed(f"{source} became shorter while it was copied")
+                digest.update(chunk)
+                dst.write(chunk)
+                position += len(chunk)
+        dst.truncate(info.st_size)
+        dst.flush()
+        os.fchown(dst.fileno(), info.st_uid, info.st_gid)
+        os.fchmod(dst.fileno(), stat.S_IMODE(info.st_mode))
+        copy_xattrs(source, dst.fileno())
+        os.utime(dst.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
+        os.fsync(dst.fileno())
+    return digest.hexdigest()
+
+
+def _next_data(fd: int, position: int, size: int) -> int:
+    """Offset of the next data at or after `position`; the size where only a hole follows."""
+    try:
+        return os.lseek(fd, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        return position  # a file system without SEEK_DATA: all of it is data
+
+
+def _hash_zeros(digest: "hashlib._Hash", count: int) -> None:
+    zeros = bytes(_CHUNK)
+    while count > 0:
+        digest.update(zeros[: min(count, _CHUNK)])
+        count -= _CHUNK
+
+
+def _copy_directory_attributes(source: str, target: str) -> None:
+    info = os.stat(source)
+    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fchown(fd, info.st_uid, info.st_gid)
+        os.fchmod(fd, stat.S_IMODE(info.st_mode))
+        copy_xattrs(source, fd)
+        os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,101 @@
+"""The coordinator's line to this host: JSON lines over stdin and stdout, one request at a time.
+
+First line out: {"hello": {"format", "version", "hostname", "pid"}}. In: {"id", "verb", "args"}.
+Out: any number of {"id", "progress": text}, then {"id", "ok": value} or {"id", "error": {...}}.
+When the line drops, the step at hand is finished and journaled, and then the agent ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import structlog
+
+from agent import __version__
+from agent.errors import RescueError, UsageError
+from agent.host import Host
+from agent.verbs import VERBS
+
+FORMAT = 1
+_MAX_LINE = 32 * 1024 * 1024
+log = structlog.get_logger()
+
+
+def serve(host: Host, lines: BinaryIO, out: BinaryIO) -> int:
+    """Answer requests until end of input. Returns the exit code."""
+    for name in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(name, signal.SIG_IGN)  # a dropped line must not end a step in the middle
+    line = Line(out)
+    line.send(
+        {"hello": {"format": FORMAT, "version": __version__, "hostname": host.hostname(),
+                   "pid": os.getpid()}}
+    )  # fmt: skip
+    while request := lines.readline(_MAX_LINE + 1):
+        if len(request) > _MAX_LINE:
+            line.send({"id": None, "error": UsageError("request larger than 32 MiB").to_plain()})
+            return UsageError.exit_code
+        _answer(host, request, line)
+        if line.lost:
+            break
+    return 0
+
+
+class Line:
+    """The way back to the coordinator; once it is lost, what is said is dropped, quietly."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self.lost = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message and flush it."""
+        if self.lost:
+            return
+        try:
+            self._out.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
+            self._out.flush()
+        except OSError as error:
+            self.lost = True
+            log.warning("line lost", error=str(error))
+
+
+def _answer(host: Host, request: bytes, line: Line) -> None:
+    number: Any = None
+    try:
+        number, verb, args = _parse(request)
+        say: Callable[[str], None] = lambda text: line.send({"id": number, "progress": text})  # noqa: E731
+        line.send({"id": number, "ok": VERBS[verb](host, args, say)})
+    except RescueError as error:
+        line.send({"id": number, "error": error.to_plain()})
+    except Exception as error:
+        # A mistake of ours must reach the operator as a message, with its trace in stderr.
+        log.exception("internal error")
+        failure = RescueError(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a defect of etcd-rescue; the journal says what was done",
+            "fab journal",
+        )
+        line.send({"id": number, "error": failure.to_plain()})
+
+
+def _parse(request: bytes) -> tuple[Any, str, dict[str, Any]]:
+    try:
+        data = json.loads(request)
+    except (ValueError, RecursionError):
+        raise UsageError("request is not JSON") from None
+    if not isinstance(data, dict) or not isinstance(data.get("args", {}), dict):
+        raise UsageError("request is not an object with `verb` and `args`")
+    verb = data.get("verb")
+    if verb not in VERBS:
+        raise UsageError(f"unknown verb {verb!r}", f"known: {', '.join(sorted(VERBS))}")
+    return data.get("id"), str(verb), data.get("args", {})
+
+
+def main_session(host: Host) -> int:
+    """Serve on this process's stdin and stdout."""
+    return serve(host, sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,119 @@
+"""What a coordinator can ask of an agent: one function a verb, JSON in, JSON out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agent.errors import UsageError
+from agent.host import Host
+from agent.journal import Journal, read_journals
+from agent.locks import check_lock, only_agent, read_lock, release_lock, take_lock
+from agent.model.codec import to_plain
+from agent.model.plan import plan_from_plain, plan_to_plain
+from agent.runner import Runner
+
+Say = Callable[[str], None]
+Args = dict[str, Any]
+Verb = Callable[[Host, Args, Say], Any]
+
+
+def _text(args: Args, name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"argument {name!r} is missing or not a text")
+    return value
+
+
+def _number(args: Args, name: str) -> int:
+    value = args.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"argument {name!r} is missing or not a whole number")
+    return value
+
+
+def survey(host: Host, args: Args, say: Say) -> Any:
+    """Take a survey: {} → Survey."""
+    from agent.survey.take import take_survey
+
+    return to_plain(take_survey(host))
+
+
+def probe(host: Host, args: Args, say: Say) -> Any:
+    """See from here which TCP ports another host answers on: {"address", "ports"} → Sighting."""
+    from agent.survey.online import sight
+
+    ports = args.get("ports")
+    if not isinstance(ports, list) or not all(isinstance(p, int) for p in ports):
+        raise UsageError("argument 'ports' is not a list of numbers")
+    return to_plain(sight(host, _text(args, "address"), tuple(ports)))
+
+
+def lock(host: Host, args: Args, say: Say) -> Any:
+    """Show the lock: {} → Lock or null."""
+    return to_plain(read_lock(host))
+
+
+def begin(host: Host, args: Args, say: Say) -> Any:
+    """Take the lock, store the plan in its journal: {"plan", "holder", "token"} → its state."""
+    plan = plan_from_plain(args.get("plan"))
+    with only_agent(host):
+        take_lock(host, plan.id, _text(args, "holder"), _number(args, "token"))
+        journal = Journal.create(host, plan)
+    return {"state": journal.state, "done": journal.done_steps()}
+
+
+def step(host: Host, args: Args, say: Say) -> Any:
+    """Run one step of a stored plan: {"plan", "step", "token"} → outcome."""
+    with only_agent(host):
+        plan_id = _text(args, "plan")
+        check_lock(host, plan_id, _number(args, "token"))
+        return Runner(host, Journal.open(host, plan_id), say).run(_text(args, "step"))
+
+
+def skip(host: Host, args: Args, say: Say) -> Any:
+    """Put a step off for good: {"plan", "step", "token", "reason"} → null."""
+    with only_agent(host):
+        plan_id = _text(args, "plan")
+        check_lock(host, plan_id, _number(args, "token"))
+        runner = Runner(host, Journal.open(host, plan_id), say)
+        return runner.skip(_text(args, "step"), _text(args, "reason"))
+
+
+def undo(host: Host, args: Args, say: Say) -> Any:
+    """Take one step back: {"plan", "step", "token"} → outcome."""
+    with only_agent(host):
+        plan_id = _text(args, "plan")
+        check_lock(host, plan_id, _number(args, "token"))
+        return Runner(host, Journal.open(host, plan_id), say).undo(_text(args, "step"))
+
+
+def end(host: Host, args: Args, say: Say) -> Any:
+    """Close a plan: {"plan", "token", "kind": complete or rolled-back} → null."""
+    kind = _text(args, "kind")
+    if kind not in ("complete", "rolled-back"):
+        raise UsageError(f"a plan does not end as {kind!r}")
+    with only_agent(host):
+        plan_id = _text(args, "plan")
+        check_lock(host, plan_id, _number(args, "token"))
+        journal = Journal.open(host, plan_id)
+        if journal.state != kind:
+            journal.append(kind)
+        release_lock(host, plan_id)
+
+
+def plan(host: Host, args: Args, say: Say) -> Any:
+    """Give a stored plan back: {"plan": ID or its beginning} → Plan."""
+    return plan_to_plain(Journal.open(host, _text(args, "plan")).plan)
+
+
+def journal(host: Host, args: Args, say: Say) -> Any:
+    """Show journals: {} → all, in short; {"plan"} → the records of one, the plan itself left out."""
+    if "plan" not in args:
+        return to_plain(read_journals(host))
+    return to_plain(Journal.open(host, _text(args, "plan")).records[1:])
+
+
+VERBS: dict[str, Verb] = {
+    f.__name__: f for f in (survey, probe, lock, begin, step, skip, undo, end, plan, journal)
+}
