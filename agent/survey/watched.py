@@ -1,0 +1,119 @@
+"""The kubelet's watched directory: its etcd, what else runs one there, and what is parked."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import stat
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from agent.errors import Damaged, RescueError
+from agent.host import STATE_DIR, Host
+from agent.model.facts import EtcdConfig, Parked, Stray
+from agent.platforms.base import Platform
+from agent.survey.manifest import etcd_config, parse_pod, pod_config
+from agent.survey.pod import ContainerSpec, Pod
+
+PARKED_DIR = f"{STATE_DIR}/parked"
+_NOT_TEXT = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _EtcdPod:
+    path: str
+    pod: Pod
+    spec: ContainerSpec
+
+
+def read_watched(
+    host: Host, platform: Platform
+) -> tuple[Optional[EtcdConfig], tuple[Stray, ...], tuple[str, ...]]:
+    """(what etcd will run with, files that must not be there, problems) of the watched directory.
+
+    The kubelet runs every regular file whose name does not begin with a dot, `etcd.yaml.bak` too
+    (kubernetes pkg/kubelet/config/file.go, extractFromDir). The platform's own file gives the
+    config; with that gone, a single other etcd pod does, since it is what would run.
+    """
+    found, strays = _etcd_pods(host, platform)
+    problems = [s.problem for s in strays if s.path == platform.manifest]
+    strays = [s for s in strays if s.path != platform.manifest]
+    own = [etcd for etcd in found if etcd.path == platform.manifest]
+    others = [etcd for etcd in found if etcd.path != platform.manifest]
+    if not own and not problems and host.exists(platform.manifest):
+        problems.append(f"{platform.manifest}: no container of this pod runs etcd")
+    if not own and not problems and len(others) == 1:
+        own, others = others, []
+        problems.append(f"{own[0].path} runs etcd; there is no {platform.manifest}")
+    also = f"also runs etcd: the kubelet starts every file in {platform.manifest_dir}"
+    strays += [Stray(etcd.path, also) for etcd in others]
+    config = None
+    if own:
+        try:
+            config = with_client_tls(host, platform, pod_config(own[0].pod, own[0].spec))
+        except RescueError as error:
+            problems.append(_told(error))
+    return config, tuple(strays), tuple(problems)
+
+
+def read_config(host: Host, platform: Platform, path: str) -> EtcdConfig:
+    """What the etcd of the manifest at `path` (parked, or from a backup) would run with.
+
+    Raises FileNotFoundError, Damaged where it is not a readable Pod, Refused where no etcd, several
+    or a script is in it.
+    """
+    config = etcd_config(host.read_text(path, _NOT_TEXT), path, platform.container)
+    return with_client_tls(host, platform, config)
+
+
+def with_client_tls(host: Host, platform: Platform, config: EtcdConfig) -> EtcdConfig:
+    """The config with the client certificates that this host has."""
+    return replace(config, client_tls=platform.client_tls(host, config))
+
+
+def find_parked(host: Host) -> tuple[Parked, ...]:
+    """Definitions moved out of the way: NAME beside NAME.json with where it came from.
+
+    A definition without a readable NAME.json is listed with an empty `original`: a person must say
+    where it belongs.
+    """
+    names = host.listdir(PARKED_DIR)
+    definitions = [n for n in names if not n.startswith(".") and not n.endswith(".json")]
+    return tuple(_parked(host, f"{PARKED_DIR}/{name}") for name in definitions)
+
+
+def _etcd_pods(host: Host, platform: Platform) -> tuple[list[_EtcdPod], list[Stray]]:
+    found: list[_EtcdPod] = []
+    strays: list[Stray] = []
+    for name in host.listdir(platform.manifest_dir):
+        path = posixpath.join(platform.manifest_dir, name)
+        try:
+            if name.startswith(".") or not stat.S_ISREG(host.stat(path).st_mode):
+                continue
+            pod = parse_pod(host.read_text(path, _NOT_TEXT), path)
+            spec = pod.etcd(platform.container)
+        except FileNotFoundError:
+            continue  # taken away meanwhile, or a link to nothing: the kubelet skips it too
+        except OSError as error:
+            strays.append(Stray(path, f"cannot be read: {error.strerror}"))
+        except RescueError as error:
+            strays.append(Stray(path, _told(error)))
+        else:
+            if spec is not None:
+                found.append(_EtcdPod(path, pod, spec))
+    return found, strays
+
+
+def _parked(host: Host, path: str) -> Parked:
+    try:
+        told: Any = json.loads(host.read_text(f"{path}.json", 65536))
+    except (OSError, Damaged, ValueError, RecursionError):
+        told = None
+    fields = told if isinstance(told, dict) else {}
+    texts = {key: value for key, value in fields.items() if isinstance(value, str)}
+    return Parked(path, texts.get("original", ""), texts.get("sha256", ""), texts.get("plan", ""))
+
+
+def _told(error: RescueError) -> str:
+    """An error in one line."""
+    return "; ".join(part for part in (error.seen, error.why, error.next) if part)
