@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Optional
 
 BOOLEANS = frozenset({
-    "auto-tls", "client-cert-auth", "debug", "enable-grpc-gateway", "enable-log-rotation",
-    "enable-pprof", "enable-v2", "experimental-compact-hash-check-enabled",
-    "experimental-enable-distributed-tracing", "experimental-enable-initial-corrupt-check",
+    "auto-tls", "client-cert-auth", "debug", "disable-log-sampling", "enable-distributed-tracing",
+    "enable-grpc-gateway", "enable-log-rotation", "enable-pprof", "enable-v2",
+    "experimental-compact-hash-check-enabled", "experimental-enable-distributed-tracing",
     "experimental-enable-lease-checkpoint", "experimental-enable-lease-checkpoint-persist",
     "experimental-initial-corrupt-check", "experimental-memory-mlock",
     "experimental-stop-grpc-service-on-defrag", "experimental-txn-mode-write-with-shared-buffer",
-    "enable-distributed-tracing", "force-new-cluster", "force", "initial-election-tick-advance",
-    "listen-client-http-urls-only", "memory-mlock", "peer-auto-tls", "peer-client-cert-auth",
-    "peer-skip-client-san-verification", "pre-vote", "socket-reuse-address", "socket-reuse-port",
-    "strict-reconfig-check", "unsafe-no-fsync", "version",
+    "force-new-cluster", "initial-election-tick-advance", "memory-mlock", "peer-auto-tls",
+    "peer-client-cert-auth", "peer-skip-client-san-verification", "pre-vote",
+    "socket-reuse-address", "socket-reuse-port", "strict-reconfig-check", "unsafe-no-fsync",
+    "version",
 })  # fmt: skip
-"""Flags that take no second argument (server/embed/config.go, AddFlags, 3.3-3.6)."""
+"""Flags that take no second argument (etcdmain/config.go and embed/config.go, 3.3 to 3.6)."""
 
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False", ""})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})

@@ -129,7 +129,7 @@ class _Loader(yaml.SafeLoader):
         self._count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Optional[Node]:
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         if self._count > MAX_NODES or self._depth > MAX_DEPTH:
             _fail("too many or too deeply nested values", event.start_mark)
@@ -180,7 +180,7 @@ def _check_keys(node: MappingNode) -> None:
         seen[key.value] = key
 
 
-def _fail(problem: str, mark: yaml.Mark) -> NoReturn:
+def _fail(problem: str, mark: Any) -> NoReturn:
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
