@@ -43,6 +43,14 @@ class MemberVerdict:
     position: (last term, last index) of its write-ahead log, (0, 0) where unknown.
     voter: counts in the quorum of the membership judged by.
     stopped: proved that no etcd runs there now. usable: its data could seed a cluster.
+    A member that no host answers for (GHOST) has its name, or else its ID, for a host.
+    runs: an etcd of the node's own runs there now, well or not.
+    serves: a read through the quorum was answered there. intact: its data was read without damage,
+    whoever it belongs to. commit, applied: log index known committed by its write-ahead log, and
+    applied to its database file. data_cluster: cluster ID in its data.
+    definition: what makes etcd run is "in-place", "parked" or "missing"; empty where not known.
+    seen_alive: what shows life of a host without a survey, in words; empty for none.
+    open_plan: an unfinished plan that this host is part of.
     """
 
     host: str
@@ -58,6 +66,15 @@ class MemberVerdict:
     revision: int = 0
     cause: Optional[Cause] = None
     notes: tuple[str, ...] = ()
+    runs: bool = False
+    serves: bool = False
+    intact: bool = False
+    commit: int = 0
+    applied: int = 0
+    data_cluster: str = ""
+    definition: str = ""
+    seen_alive: str = ""
+    open_plan: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,8 @@ class Refusal:
 class Diagnosis:
     """The verdict on a cluster. recipe is empty where nothing fits or nothing is needed.
 
-    voters, quorum: by the membership of the best witness; serving: voters that are healthy.
+    voters, quorum: by the membership of the best witness; 0 where no host could tell one.
+    serving: voters that answer reads through the quorum.
     losses: what could be lost by the recipe offered, in words.
     consent: names that the operator must type for it (rules 3 and 4), with the reason of each.
     """
