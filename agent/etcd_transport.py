@@ -152,7 +152,8 @@ def tls_context(tls: TlsFiles) -> ssl.SSLContext:
         raise _tls_file_error("CA file", tls.ca, error) from None
     try:
         if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key or None)
+            # Without a password given, an encrypted key would make OpenSSL ask on the terminal.
+            context.load_cert_chain(tls.cert, tls.key or None, password="")
     except (OSError, ssl.SSLError) as error:
         raise _tls_file_error(
             "client certificate and key", f"{tls.cert}, {tls.key}", error
