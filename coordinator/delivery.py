@@ -1,0 +1,237 @@
+"""Gets the right agent onto a host, once, and starts it: check, push if needed, run, in one exec.
+
+What goes over the line: the command below starts a Python that reads `bootstrap.py` from stdin; it
+answers {"have", "python", "arch"}; the agent file follows where it is not there yet; then comes
+the agent's hello. A host fetches nothing, and nothing of it ever lies in /tmp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.errors import Refused, RescueError, Unreachable
+from agent.host import STATE_DIR
+from coordinator.agent_file import AgentFile, build_agent
+from coordinator.channel import Channel, Messages, greeted
+from coordinator.connection import Access, connect
+from coordinator.hosts import HostSpec
+from coordinator.streams import ByteStream, ProcessStream, SshStream
+
+START_TIMEOUT = 30.0
+_PUSH_TIMEOUT = 120.0
+_PROMPT = "etcd-rescue-sudo-password:"
+_PROMPT_EVERY = 0.02
+_ASK_PASSWORD = "the same command with --ask-sudo-password"
+_TOO_OLD = 77
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:/opt/bin"
+_PYTHONS = (
+    "python3 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/libexec/platform-python"
+)
+_BOOTSTRAP = (Path(__file__).parent / "bootstrap.py").read_text()
+
+
+class WrongMachine(Refused):
+    """The agent file was built for another kind of machine. machine: the host's."""
+
+    def __init__(self, host: str, machine: str, built_for: str) -> None:
+        super().__init__(f"{host} is a {machine}, the agent file was built for {built_for}")
+        self.machine = machine
+
+
+def open_channel(
+    spec: HostSpec,
+    agent_file: AgentFile,
+    access: Access | None = None,
+    state_dir: str = STATE_DIR,
+) -> Channel:
+    """Connect to a host, put the agent there if it is not, start it, and hear its hello.
+
+    Call it again to reattach after a drop. Raises Unreachable or Refused; see `connect` for what
+    can be in the way of a connection, and here: sudo, no Python, no room in `state_dir`.
+    """
+    access = access or Access()
+    try:
+        return _open(spec, agent_file, access, state_dir)
+    except WrongMachine as error:
+        other = build_agent(machine=error.machine)
+        return _open(spec, other, access, state_dir)
+
+
+def _open(spec: HostSpec, agent_file: AgentFile, access: Access, state_dir: str) -> Channel:
+    code = _bootstrap_call(agent_file, state_dir)
+    if spec.transport == "local":
+        command = host_command(len(code), os.geteuid() == 0, bool(access.sudo_password))
+        stream: ByteStream = ProcessStream(["/bin/sh", "-c", command])
+        let_go: Callable[[], None] = lambda: None  # noqa: E731
+    else:
+        link = connect(spec, access)
+        let_go = link.close
+        command = host_command(len(code), link.user == "root", bool(access.sudo_password))
+        stream = SshStream(link.session(), command)
+    try:
+        messages = Messages(stream, spec.name)
+        _deliver(spec.name, stream, messages, code, agent_file, access)
+        return greeted(spec.name, stream, messages, let_go)
+    except BaseException:
+        stream.close()
+        let_go()
+        raise
+
+
+def host_command(code_size: int, is_root: bool, has_password: bool) -> str:
+    """The one command line: a login shell runs it, even csh. It carries no secret.
+
+    sh tries each Python there is, in one process after the other, until one is neither too old nor
+    broken (126, 127); that one reads `code_size` bytes of Python from stdin and runs them.
+    """
+    python = (
+        f"import sys; sys.version_info < (3, 9) and sys.exit({_TOO_OLD}); "
+        f"exec(sys.stdin.buffer.read({code_size}))"
+    )
+    script = (
+        f'echo "{{\\"started\\": true}}"; cd /; umask 077; PATH={_PATH}; export PATH; old=; '
+        f"for p in {_PYTHONS}; do command -v $p >/dev/null || continue; "
+        f'$p -E -s -S -c "{python}"; code=$?; '
+        f"case $code in {_TOO_OLD}|126|127) old=$p;; *) exit $code;; esac; done; "
+        'printf "{\\"have\\": false, \\"python\\": \\"\\", \\"old\\": \\"%s\\"}\\n" "$old"'
+    )
+    sudo = "" if is_root else f"env LC_ALL=C sudo {_sudo_flags(has_password)} "
+    return f"{sudo}sh -c {shlex.quote(script)}"
+
+
+def _sudo_flags(has_password: bool) -> str:
+    return f"-S -p {_PROMPT}" if has_password else "-n"
+
+
+def _bootstrap_call(agent_file: AgentFile, state_dir: str) -> bytes:
+    call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, ["session"])
+    return f"{_BOOTSTRAP}\nstart{call!r}\n".encode()
+
+
+# ---- the conversation before hello ---------------------------------------------------------------
+
+
+def _deliver(
+    host: str,
+    stream: ByteStream,
+    messages: Messages,
+    code: bytes,
+    agent_file: AgentFile,
+    access: Access,
+) -> None:
+    started = time.monotonic()
+    try:
+        if access.sudo_password:
+            _give_password(host, stream, messages, access.sudo_password)
+        stream.write(code, START_TIMEOUT)
+        report = _first_report(messages)
+    except (OSError, EOFError, Unreachable) as error:
+        raise _no_start(host, messages.last_words(), error, time.monotonic() - started) from None
+    _check_report(host, report, agent_file)
+    if not report["have"]:
+        try:
+            stream.write(agent_file.path.read_bytes(), _PUSH_TIMEOUT)
+        except (OSError, EOFError) as error:
+            raise Unreachable(
+                f"{host}: the agent could not be sent: {error or type(error).__name__}",
+                messages.last_words(),
+            ) from None
+
+
+def _first_report(messages: Messages) -> dict[str, Any]:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        message = messages.next(max(deadline - time.monotonic(), 0))
+        if "have" in message:
+            return message
+
+
+def _check_report(host: str, report: dict[str, Any], agent_file: AgentFile) -> None:
+    if not report.get("python"):
+        old = f"; {report['old']} is older" if report.get("old") else ""
+        raise Refused(
+            f"{host}: no Python 3.9 or newer{old}",
+            "the agent is a Python program",
+            f"install python3 on {host}, or run the agent from the debug-pod image",
+        )
+    if report.get("arch") != agent_file.machine:
+        raise WrongMachine(host, str(report.get("arch")), agent_file.machine)
+    if report.get("error"):
+        raise Unreachable(
+            f"{host}: the agent cannot be put there: {report['error']}",
+            next=f"on {host}: df -h {STATE_DIR}; df -i {STATE_DIR}; ls -ld {STATE_DIR}",
+        )
+
+
+def _give_password(host: str, stream: ByteStream, messages: Messages, password: str) -> None:
+    """Answer sudo's prompt if it comes; return once sh runs.
+
+    Until then nothing else is sent: sudo would take it for a second try of the password.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    answered = False
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            if "started" in messages.next(_PROMPT_EVERY):
+                return
+        prompts = stream.errors().count(_PROMPT)
+        if prompts > 1:
+            raise Refused(
+                f"{host}: sudo did not take the password", "the agent needs root", _ASK_PASSWORD
+            )
+        if prompts and not answered:
+            stream.write(password.encode() + b"\n", START_TIMEOUT)
+            answered = True
+    raise TimeoutError
+
+
+_SUDO_SAYS = (
+    (
+        r"a password is required|no password was provided",
+        "sudo wants a password there",
+        f"{_ASK_PASSWORD}; or allow it in sudoers: USER ALL=(root) NOPASSWD: ALL",
+    ),
+    (
+        r"must have a tty|no tty present",
+        "sudoers there has `requiretty`",
+        "in sudoers: Defaults:USER !requiretty; or log in as root: user: root in cluster.yaml",
+    ),
+    (
+        r"not in the sudoers|not allowed to (?:execute|run)|may not run sudo",
+        "this user may not become root there",
+        "log in as one who may: user: NAME in cluster.yaml, or -H NAME@HOST",
+    ),
+    (
+        r"sudo: (?:command )?not found|sudo.{0,20}No such file",
+        "there is no sudo",
+        "log in as root: user: root in cluster.yaml, or -H root@HOST",
+    ),
+)
+
+
+def _no_start(host: str, said: str, error: Exception, seconds: float) -> RescueError:
+    """Why nothing was heard of the bootstrap, as far as stderr tells."""
+    said = said.replace(_PROMPT, "").strip()
+    for pattern, seen, next in _SUDO_SAYS:
+        if re.search(pattern, said):
+            return Refused(f"{host}: {seen}: {said[-300:]}", "the agent needs root", next)
+    if isinstance(error, TimeoutError):
+        return Unreachable(
+            f"{host}: nothing was heard of the command for {seconds:.0f} s after the login",
+            said or "a hanging disk, or a login shell that waits for something",
+            "ssh HOST sudo -n true",
+        )
+    if isinstance(error, Unreachable) and "connection ended" not in error.seen:
+        return error
+    return Unreachable(
+        f"{host}: the command ended before the agent started",
+        said or "it said nothing",
+        "ssh HOST sudo -n python3 --version",
+    )

@@ -1,0 +1,231 @@
+"""Two-way byte streams to a process, over SSH or on this machine, and lines read from them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import IO, Any, Protocol, cast
+
+from agent.errors import Unreachable
+
+MAX_LINE = 32 * 1024 * 1024
+"""The longest line an agent may send; a survey is some 100 KiB."""
+
+_CHUNK = 64 * 1024
+_TAIL = 16 * 1024
+_STDERR_EVERY = 0.2
+
+
+class ByteStream(Protocol):
+    """A process somewhere: its stdin, stdout and the end of its stderr."""
+
+    def read(self, timeout: float) -> bytes:
+        """What stdout has, b"" at its end. Raises TimeoutError after `timeout` seconds of nothing.
+
+        Raises OSError where the connection broke.
+        """
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """Send everything to stdin. Raises TimeoutError, or OSError where nobody reads any more."""
+
+    def errors(self) -> str:
+        """The last 16 KiB of stderr so far."""
+
+    def close(self) -> None:
+        """End stdin, so that the process may finish what it is doing, and let go of it."""
+
+
+class Tail:
+    """The last 16 KiB of a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Remember `data`, forgetting what is too long ago."""
+        self._chunks.append(data[-_TAIL:])
+        self._size += len(self._chunks[-1])
+        while self._size - len(self._chunks[0]) >= _TAIL:
+            self._size -= len(self._chunks.popleft())
+
+    def text(self) -> str:
+        """What is remembered, decoded."""
+        return b"".join(self._chunks)[-_TAIL:].decode(errors="replace")
+
+
+class ProcessStream:
+    """A process on this machine."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Start it. Raises Unreachable where there is no such command."""
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the coordinator; it closes stdin
+                bufsize=0,
+            )
+        except OSError as error:
+            raise Unreachable(f"cannot start {argv[0]}: {error.strerror}") from None
+        self._pipes = [
+            cast("IO[bytes]", pipe)
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
+        ]
+        self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in self._pipes)
+        self._open = {self._stdout, self._stderr}
+        self._tail = Tail()
+        os.set_blocking(self._stdin, False)
+
+    def read(self, timeout: float) -> bytes:
+        """See ByteStream."""
+        deadline = time.monotonic() + timeout
+        while self._stdout in self._open:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select(list(self._open), [], [], max(left, 0))
+            if not ready:
+                raise TimeoutError
+            if self._stderr in ready:
+                self._drain()
+            if self._stdout in ready:
+                data = os.read(self._stdout, _CHUNK)
+                if data:
+                    return data
+                self._open.discard(self._stdout)
+            elif left <= 0:
+                raise TimeoutError
+        return b""
+
+    def _drain(self) -> None:
+        data = os.read(self._stderr, _CHUNK)
+        if data:
+            self._tail.add(data)
+        else:
+            self._open.discard(self._stderr)
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """See ByteStream."""
+        deadline = time.monotonic() + timeout
+        view = memoryview(data)
+        while view:
+            left = max(deadline - time.monotonic(), 0)
+            watched = list(self._open & {self._stderr})
+            readable, writable, _ = select.select(watched, [self._stdin], [], left)
+            if readable:
+                self._drain()
+            if writable:
+                view = view[os.write(self._stdin, view) :]
+            elif not readable:
+                raise TimeoutError
+
+    def errors(self) -> str:
+        """See ByteStream."""
+        while self._stderr in self._open and select.select([self._stderr], [], [], 0)[0]:
+            self._drain()
+        return self._tail.text()
+
+    def close(self) -> None:
+        """See ByteStream. A process that is in the middle of a step is left to finish it."""
+        with contextlib.suppress(OSError):
+            self._pipes[0].close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+        for pipe in self._pipes[1:]:
+            pipe.close()
+        self._open.clear()
+
+
+class SshStream:
+    """A command on the other side of an SSH connection (a paramiko channel)."""
+
+    def __init__(self, channel: Any, command: str) -> None:
+        self._channel = channel
+        self._tail = Tail()
+        channel.exec_command(command)
+
+    def read(self, timeout: float) -> bytes:
+        """See ByteStream. stderr is read meanwhile: unread, it would fill the window and block."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._drain()
+            left = deadline - time.monotonic()
+            self._channel.settimeout(max(min(left, _STDERR_EVERY), 0.0))
+            try:
+                data: bytes = self._channel.recv(_CHUNK)
+                return data
+            except TimeoutError:
+                if left <= 0:
+                    raise
+
+    def _drain(self) -> None:
+        while self._channel.recv_stderr_ready():
+            self._tail.add(self._channel.recv_stderr(_CHUNK))
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """See ByteStream."""
+        self._channel.settimeout(timeout)
+        self._channel.sendall(data)
+
+    def errors(self) -> str:
+        """See ByteStream."""
+        with contextlib.suppress(OSError, EOFError):
+            self._drain()
+        return self._tail.text()
+
+    def close(self) -> None:
+        """See ByteStream."""
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.shutdown_write()
+            self._channel.close()
+
+
+class LineReader:
+    """Lines of a stream, with a limit on their length and a deadline on their coming."""
+
+    def __init__(self, stream: ByteStream, where: str, max_line: int = MAX_LINE) -> None:
+        """where: the host's name, for errors."""
+        self._stream, self._where, self._max = stream, where, max_line
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._lines: deque[bytes] = deque()
+
+    def line(self, timeout: float) -> bytes | None:
+        """The next line without its newline; None at the end of the stream.
+
+        Raises TimeoutError where it is not complete within `timeout` seconds, Unreachable for a
+        line above the limit or a broken connection.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._lines:
+            try:
+                data = self._stream.read(max(deadline - time.monotonic(), 0))
+            except TimeoutError:
+                raise
+            except (OSError, EOFError) as error:
+                raise Unreachable(f"connection to {self._where} broke: {error}") from None
+            if not data:
+                return None
+            self._take(data)
+        return self._lines.popleft()
+
+    def _take(self, data: bytes) -> None:
+        *complete, rest = data.split(b"\n")
+        for piece in complete:
+            self._lines.append(b"".join([*self._parts, piece]))
+            self._parts, self._size = [], 0
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+        if self._size > self._max:
+            self._parts = []
+            raise Unreachable(
+                f"{self._where} sent a line of more than {self._max // 2**20} MiB",
+                "no answer of an agent is that long",
+            )

@@ -1,0 +1,271 @@
+"""Delivery over a real sshd and on this machine: pushed once, checked, started."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Refused, Unreachable
+from coordinator import delivery
+from coordinator.agent_file import AgentFile
+from coordinator.connection import Access
+from coordinator.delivery import host_command, open_channel
+from coordinator.hosts import HostSpec
+from tests.unit.coordinator.conftest import Sshd
+
+HERE = HostSpec("here", transport="local")
+M1 = HostSpec("m1")
+
+
+def test_first_delivery_leaves_a_private_checked_file(
+    sshd: Sshd, agent_file: AgentFile, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    with open_channel(M1, agent_file, sshd.access(), str(state)) as channel:
+        assert channel.hello.version == "9.9"
+        assert channel.hello.hostname == os.uname().nodename
+        assert channel.call("echo", {"text": "snæfell"}) == {"text": "snæfell"}
+    stored = state / "agent" / f"{agent_file.sha256}.pyz"
+    assert stored.read_bytes() == agent_file.path.read_bytes()
+    for path in (state, state / "agent", stored):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    assert sorted(p.name for p in stored.parent.iterdir()) == sorted([stored.name, "unpacked"])
+
+
+def test_second_delivery_pushes_nothing(sshd: Sshd, agent_file: AgentFile, tmp_path: Path) -> None:
+    open_channel(M1, agent_file, sshd.access(), str(tmp_path)).close()
+    stored = tmp_path / "agent" / f"{agent_file.sha256}.pyz"
+    before = stored.stat()
+    without_content = dataclasses.replace(agent_file, path=tmp_path / "not-there")
+    with open_channel(M1, without_content, sshd.access(), str(tmp_path)) as channel:
+        assert channel.call("echo", {}) == {}
+    assert stored.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 400_000])
+def test_a_damaged_file_on_the_host_is_replaced(
+    agent_file: AgentFile, tmp_path: Path, damage: bytes
+) -> None:
+    (tmp_path / "agent").mkdir(mode=0o700)
+    stored = tmp_path / "agent" / f"{agent_file.sha256}.pyz"
+    stored.write_bytes(damage)
+    with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
+        assert channel.call("echo", {"a": 1}) == {"a": 1}
+    assert stored.read_bytes() == agent_file.path.read_bytes()
+
+
+def test_content_that_is_not_what_was_announced_never_runs(
+    agent_file: AgentFile, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pyz"
+    data = bytearray(agent_file.path.read_bytes())
+    data[len(data) // 2] ^= 1
+    other.write_bytes(bytes(data))
+    wrong = dataclasses.replace(agent_file, path=other)
+    with pytest.raises(Unreachable, match="sha256 is not the one announced"):
+        open_channel(HERE, wrong, state_dir=str(tmp_path / "state"))
+    assert list((tmp_path / "state" / "agent").glob("*.pyz*")) == []
+
+
+def test_what_an_earlier_boot_unpacked_is_not_trusted(
+    agent_file: AgentFile, tmp_path: Path
+) -> None:
+    open_channel(HERE, agent_file, state_dir=str(tmp_path)).close()
+    unpacked = tmp_path / "agent" / "unpacked"
+    (home,) = unpacked.iterdir()
+    old = home.with_name(home.name[:-8] + "00000000")
+    home.rename(old)
+    (old / "site-packages" / "agent" / "cli.py").write_text("")  # what a power cut leaves
+    with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
+        assert channel.call("echo", {}) == {}
+    assert [p.name for p in unpacked.iterdir()] == [home.name]
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_a_state_directory_that_is_none_is_refused(
+    agent_file: AgentFile, tmp_path: Path, what: str
+) -> None:
+    state = tmp_path / "state"
+    if what == "link":
+        (tmp_path / "elsewhere").mkdir()
+        state.symlink_to(tmp_path / "elsewhere")
+    else:
+        state.write_text("")
+    with pytest.raises(Unreachable, match="cannot be put there") as caught:
+        open_channel(HERE, agent_file, state_dir=str(state))
+    assert "df" in caught.value.next
+
+
+def test_no_room_is_said(agent_file: AgentFile, tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs to mount a tmpfs")
+    try:
+        with pytest.raises(Unreachable, match="No space left"):
+            open_channel(HERE, agent_file, state_dir=str(tmp_path / "state"))
+        assert list((tmp_path / "state" / "agent").glob("*.pyz*")) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_another_machine_gets_the_agent_built_for_it(
+    agent_file: AgentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def build(machine: str) -> AgentFile:
+        asked.append(machine)
+        return agent_file
+
+    monkeypatch.setattr(delivery, "build_agent", build)
+    foreign = dataclasses.replace(agent_file, machine="riscv64")
+    with open_channel(HERE, foreign, state_dir=str(tmp_path)) as channel:
+        assert channel.call("echo", {}) == {}
+    assert asked == [os.uname().machine]
+
+
+# ---- the command line on the host ----------------------------------------------------------------
+
+
+def run_command(
+    command: str, stdin: bytes, path: Path, *shell: str
+) -> subprocess.CompletedProcess[bytes]:
+    argv = [*(shell or ("sh", "-c")), command]
+    return subprocess.run(
+        argv, input=stdin, capture_output=True, env={"PATH": f"{path}:/usr/bin:/bin"}, check=False
+    )
+
+
+def with_pythons(command: str, directory: Path) -> str:
+    """The command, looking for its Pythons in one directory only."""
+    command = command.replace(delivery._PATH, str(directory))
+    return command.replace("/usr/libexec/platform-python", str(directory / "platform-python"))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "busybox", "csh", "tcsh", "zsh", "fish"])
+def test_any_login_shell_runs_it(shell: str, tmp_path: Path) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    argv = ("busybox", "sh", "-c") if shell == "busybox" else (shell, "-c")
+    code = b"print('ran')\n"
+    done = run_command(host_command(len(code), True, False), code, tmp_path, *argv)
+    assert done.stdout.decode().splitlines() == ['{"started": true}', "ran"]
+
+
+def test_no_python_is_reported(tmp_path: Path) -> None:
+    command = with_pythons(host_command(9, True, False), tmp_path)
+    done = run_command(command, b"print(1)\n", tmp_path)
+    assert b'{"have": false, "python": "", "old": ""}' in done.stdout
+
+
+@pytest.mark.parametrize("code", [77, 126, 127])
+def test_a_python_that_is_too_old_or_broken_is_passed_over(tmp_path: Path, code: int) -> None:
+    old = tmp_path / "python3"
+    old.write_text(f"#!/bin/sh\nexit {code}\n")
+    old.chmod(0o755)
+    command = with_pythons(host_command(13, True, False), tmp_path)
+    assert b'"old": "python3"' in run_command(command, b"print('ran')\n", tmp_path).stdout
+    (tmp_path / "python3.11").symlink_to(sys.executable)
+    assert b"ran" in run_command(command, b"print('ran')\n", tmp_path).stdout
+
+
+@pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.8"])
+def test_real_old_pythons_step_aside(name: str, tmp_path: Path) -> None:
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{name[6:]}.*/bin/python"))
+    if not found:
+        pytest.skip(f"no {name} here")
+    (tmp_path / "python3").symlink_to(found[0])
+    done = run_command(
+        with_pythons(host_command(9, True, False), tmp_path), b"print(1)\n", tmp_path
+    )
+    assert b'"old": "python3"' in done.stdout
+
+
+# ---- sudo ------------------------------------------------------------------------------------
+
+SUDO = """#!/bin/sh
+# What sudo does, as far as it matters here: asks on stderr, reads one line of stdin.
+while [ "${1#-}" != "$1" ]; do
+  case $1 in -S) ask=1 ;; -p) prompt=$2; shift ;; -n) never=1 ;; esac; shift
+done
+[ "$MODE" = free ] && exec "$@"
+[ "$never" ] && { echo "$SAYS" >&2; exit 1; }
+for try in 1 2 3; do
+  printf %s "$prompt" >&2
+  line=; while c=$(dd bs=1 count=1 2>/dev/null); [ "$c" ]; do line=$line$c; done
+  [ "$line" = secret ] && exec "$@"
+  echo "Sorry, try again." >&2
+done
+exit 1
+"""
+
+
+def as_user(
+    agent_file: AgentFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    says: str = "",
+) -> None:
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    sudo = tmp_path / "bin" / "sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("MODE", mode)
+    monkeypatch.setenv("SAYS", says)
+    real = host_command
+    monkeypatch.setattr(
+        delivery, "host_command", lambda size, _, password: real(size, False, password)
+    )
+
+
+@pytest.mark.parametrize("mode", ["free", "asks"])
+def test_sudo_password_is_given_only_when_asked(
+    agent_file: AgentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    as_user(agent_file, tmp_path, monkeypatch, mode)
+    access = Access(sudo_password="secret")
+    with open_channel(HERE, agent_file, access, str(tmp_path / "state")) as channel:
+        assert channel.call("echo", {"a": 1}) == {"a": 1}
+
+
+def test_a_wrong_sudo_password_is_tried_once(
+    agent_file: AgentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(agent_file, tmp_path, monkeypatch, "asks")
+    with pytest.raises(Refused, match="did not take the password"):
+        open_channel(HERE, agent_file, Access(sudo_password="wrong"), str(tmp_path / "state"))
+
+
+@pytest.mark.parametrize(
+    ("says", "seen", "next"),
+    [
+        ("sudo: a password is required", "wants a password", "--ask-sudo-password"),
+        ("sudo: sorry, you must have a tty to run sudo", "requiretty", "!requiretty"),
+        ("ann is not in the sudoers file.", "may not become root", "-H NAME@HOST"),
+        ("bash: line 1: sudo: command not found", "no sudo", "user: root"),
+        ("Segmentation fault", "ended before the agent started", "sudo -n python3"),
+    ],
+)
+def test_what_sudo_says_becomes_a_next_command(
+    agent_file: AgentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    says: str, seen: str, next: str,
+) -> None:  # fmt: skip
+    as_user(agent_file, tmp_path, monkeypatch, "never", says)
+    with pytest.raises((Refused, Unreachable), match=seen) as caught:
+        open_channel(HERE, agent_file, Access(), str(tmp_path / "state"))
+    assert next in caught.value.next
+    assert says in str(caught.value)
+
+
+def test_no_secret_is_in_the_command_line() -> None:
+    assert "secret" not in host_command(10, False, True)
+    assert "secret" not in repr(Access(password="secret", sudo_password="secret"))
