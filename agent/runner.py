@@ -11,9 +11,11 @@ from agent.actions.registry import action_named
 from agent.errors import RescueError, StepFailed, UsageError
 from agent.host import Host
 from agent.journal import Journal
+from agent.model.catalog import CATALOG
 from agent.model.codec import from_plain
-from agent.model.plan import Step
-from agent.platforms import Platform, detect
+from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
+from agent.platforms import detect
+from agent.platforms.base import Platform
 
 Say = Callable[[str], None]
 
@@ -79,9 +81,35 @@ class Runner:
         return _outcome(step_id, "undone", start, {})
 
 
+def single_step_plan(host: Host, action: str, values: dict[str, Any]) -> Plan:
+    """Give the plan that a lone verb stands for: one stage, one step, nothing promised."""
+    spec = CATALOG[action]
+    step = Step("01", host.hostname(), action, values, "by hand", spec.precondition, spec.undo)
+    return Plan(
+        format=FORMAT,
+        recipe="single-step",
+        summary=spec.title,
+        created=host.now(),
+        hosts={host.hostname(): ""},
+        stages=(Stage(spec.title, (step,)),),
+        promise=Promise(()),
+    ).with_id()
+
+
+def preview(host: Host, plan: Plan, say: Say) -> None:
+    """Check every step's precondition as it is now; no effects, no journal."""
+    platform = detect(host)
+    for step in plan.steps():
+        action = action_named(step.action)
+        args = from_plain(action.args_type, step.args, f"step {step.id} ({step.action})")
+        action.check(Context(host, platform, plan.short_id, step.id, say), args)
+
+
 def _os_failure(step: Step, error: OSError) -> StepFailed:
     return StepFailed(
-        f"step {step.id} ({step.action}): {error.strerror or error}: {error.filename or ''}".rstrip(": "),
+        f"step {step.id} ({step.action}): {error.strerror or error}: {error.filename or ''}".rstrip(
+            ": "
+        ),
         "the operating system refused it; what was done so far is in the journal",
         "mend that, then: fab resume   (or: fab rollback)",
     )

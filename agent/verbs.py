@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agent.errors import UsageError
+from agent.errors import Refused, RescueError, UsageError
 from agent.host import Host
 from agent.journal import Journal, read_journals
 from agent.locks import check_lock, only_agent, read_lock, release_lock, take_lock
 from agent.model.codec import to_plain
 from agent.model.plan import plan_from_plain, plan_to_plain
-from agent.runner import Runner
+from agent.runner import Runner, preview, single_step_plan
 
 Say = Callable[[str], None]
 Args = dict[str, Any]
@@ -108,7 +108,7 @@ def plan(host: Host, args: Args, say: Say) -> Any:
 
 
 def journal(host: Host, args: Args, say: Say) -> Any:
-    """Show journals: {} → all, in short; {"plan"} → the records of one, the plan itself left out."""
+    """Show journals: {} → all, in short; {"plan"} → the records of one, without the plan."""
     if "plan" not in args:
         return to_plain(read_journals(host))
     return to_plain(Journal.open(host, _text(args, "plan")).records[1:])
@@ -117,3 +117,52 @@ def journal(host: Host, args: Args, say: Say) -> Any:
 VERBS: dict[str, Verb] = {
     f.__name__: f for f in (survey, probe, lock, begin, step, skip, undo, end, plan, journal)
 }
+
+
+def run_single(
+    host: Host, action: str, values: Args, holder: str, say: Say, dry_run: bool
+) -> dict[str, Any]:
+    """Run one action as a plan of one step, with the same checks, journal and undo.
+
+    Gives {"plan": short ID, "outcome": …}; with `dry_run` only the check is made.
+    """
+    lone = single_step_plan(host, action, values)
+    runner_plan = lone.id
+    with only_agent(host):
+        if dry_run:
+            preview(host, lone, say)
+            return {"plan": "", "outcome": "would run", "seconds": 0.0, "result": {}}
+        current = read_lock(host)
+        take_lock(host, runner_plan, holder, current.token + 1 if current else 1)
+        opened = Journal.create(host, lone)
+        try:
+            outcome = Runner(host, opened, say).run("01")
+        except RescueError:
+            if not opened.begun_steps():  # refused before anything was done: nothing to resume
+                opened.append("rolled-back")
+                release_lock(host, runner_plan)
+            raise
+        opened.append("complete")
+        release_lock(host, runner_plan)
+    return {"plan": lone.short_id, **outcome}
+
+
+def rollback_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[str, Any]]:
+    """Take back, in reverse order, what a plan did on this host alone."""
+    with only_agent(host):
+        opened = Journal.open(host, plan_id)
+        current = read_lock(host)
+        take_lock(host, opened.plan.id, holder, current.token + 1 if current else 1)
+        steps = opened.done_steps() + opened.begun_steps()
+        final = [s.id for s in opened.plan.steps() if s.final and s.id in steps]
+        if final:
+            raise Refused(
+                f"step {final[0]} of plan {opened.plan.short_id} is past the point of no return",
+                "what came after it can only be finished, not taken back",
+                f"fab resume {opened.plan.short_id}",
+            )
+        runner = Runner(host, opened, say)
+        outcomes = [runner.undo(step_id) for step_id in reversed(steps)]
+        opened.append("rolled-back")
+        release_lock(host, opened.plan.id)
+    return outcomes

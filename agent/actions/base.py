@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Generic, Optional, TypeVar
 
 from agent.errors import Timeout
 from agent.host import STATE_DIR, Host
-from agent.model.facts import EtcdConfig
-from agent.platforms import Platform
+from agent.model.catalog import CATALOG, ActionSpec
+from agent.platforms.base import Platform
 
 ArgsT = TypeVar("ArgsT")
 Data = dict[str, Any]
@@ -39,11 +39,11 @@ class Action(ABC, Generic[ArgsT]):
 
     name: ClassVar[str]
     args_type: ClassVar[type[Any]]
-    title: ClassVar[str]
-    precondition: ClassVar[str]
-    undo_text: ClassVar[str]
-    final: ClassVar[bool] = False
-    read_only: ClassVar[bool] = False
+
+    @property
+    def spec(self) -> ActionSpec:
+        """The words for this action."""
+        return CATALOG[self.name]
 
     def check(self, ctx: Context, args: ArgsT) -> None:
         """Raise PreconditionFailed where the step must not be done now. No effects."""
@@ -136,8 +136,3 @@ def places(host: Host, data_dir: str, plan: str) -> Places:
     if host.mount_point(real) != host.mount_point(STATE_DIR):
         base = f"{real}/.etcd-rescue"
     return Places(real, f"{base}/quarantine/{plan}", f"{base}/work/{plan}")
-
-
-def require_config(ctx: Context) -> EtcdConfig:
-    """Give the configuration of etcd on this host, watched or parked."""
-    return ctx.platform.etcd_config(ctx.host)

@@ -54,7 +54,7 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
             return path, version
     raise PreconditionFailed(
         f"no etcd binary can be run outside the kubelet: {'; '.join(tried) or 'none found'}",
-        f"neither a running etcd, nor the image {config.image or '(none named)'}, nor the PATH has one",
+        f"tried: a running etcd, the image {config.image or '(none named)'}, the PATH",
         "the slower way through the manifest needs none: --in-manifest",
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions.base import Action, Context, Data, Places, places
+from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.actions.tree import copy_tree, tree_size
 from agent.errors import PreconditionFailed, StepFailed
@@ -18,19 +19,24 @@ _RESERVE = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class DataArgs:
-    """data_dir: etcd's data directory as its definition names it."""
+    """data_dir: etcd's data directory; empty: the one that its definition names."""
 
-    data_dir: str
-
-
-def _places(ctx: Context, args: DataArgs) -> Places:
-    return places(ctx.host, args.data_dir, ctx.plan)
+    data_dir: str = ""
 
 
-def require_space(ctx: Context, args: DataArgs) -> int:
-    """Raise PreconditionFailed unless a full copy of the data fits; give the bytes it needs."""
-    where = _places(ctx, args)
-    need = tree_size(ctx.host, where.member) + _RESERVE
+def data_places(ctx: Context, args: DataArgs) -> Places:
+    """Give the plan's places. Raises PreconditionFailed for a directory that is not etcd's."""
+    data_dir = args.data_dir or current_config(ctx).data_dir
+    if args.data_dir and args.data_dir != current_config(ctx).data_dir:
+        raise PreconditionFailed(
+            f"{args.data_dir} is not the data directory of etcd's definition", next="fab survey"
+        )
+    return places(ctx.host, data_dir, ctx.plan)
+
+
+def require_space(ctx: Context, where: Places, size: int) -> None:
+    """Raise PreconditionFailed unless `size` bytes more fit beside the data, with room to spare."""
+    need = size + _RESERVE
     free, inodes = ctx.host.free(os.path.dirname(where.work))
     if free < need or inodes < 1000:
         raise PreconditionFailed(
@@ -39,7 +45,6 @@ def require_space(ctx: Context, args: DataArgs) -> int:
             "no data is changed before there is a copy of it",
             "make room on that file system (fab clean lists old quarantine), then run this again",
         )
-    return need
 
 
 class CopyData(Action[DataArgs]):
@@ -47,25 +52,22 @@ class CopyData(Action[DataArgs]):
 
     name = "copy_data"
     args_type = DataArgs
-    title = "copy etcd's data (the original is never written to)"
-    precondition = "etcd is stopped here, and there is room for a full copy"
-    undo_text = "discard the copy"
 
     def check(self, ctx: Context, args: DataArgs) -> None:
         require_stopped(ctx)
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         if not ctx.host.is_dir(where.member):
             raise PreconditionFailed(f"{where.member}: no data here to copy")
-        require_space(ctx, args)
+        require_space(ctx, where, tree_size(ctx.host, where.member))
 
     def _marker(self, where: Places) -> str:
         return f"{where.work}/copied.json"
 
     def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(self._marker(_places(ctx, args)))
+        return ctx.host.exists(self._marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         ctx.host.makedirs(where.work)
         ctx.host.discard(where.work_member)  # half a copy, of an interrupted run
         hashes = copy_tree(ctx.host, where.member, where.work_member)
@@ -74,7 +76,7 @@ class CopyData(Action[DataArgs]):
         return {"files": len(hashes), "to": where.work_member}
 
     def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
-        ctx.host.discard(_places(ctx, args).work)
+        ctx.host.discard(data_places(ctx, args).work)
 
 
 class RelocateData(Action[DataArgs]):
@@ -82,26 +84,23 @@ class RelocateData(Action[DataArgs]):
 
     name = "relocate_data"
     args_type = DataArgs
-    title = "move the old data into quarantine"
-    precondition = "etcd is stopped here"
-    undo_text = "move the data back"
 
     def check(self, ctx: Context, args: DataArgs) -> None:
         require_stopped(ctx)
 
     def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         if ctx.host.exists(where.member):
             return False
         return undo is None or not undo["had_data"] or ctx.host.exists(undo["to"])
 
     def prepare(self, ctx: Context, args: DataArgs) -> Data:
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         to = f"{where.quarantine}/{ctx.step}-member"
         return {"to": to, "had_data": ctx.host.exists(where.member)}
 
     def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         if ctx.host.exists(where.member):
             ctx.host.makedirs(where.quarantine)
             ctx.host.rename_new(where.member, undo["to"])
@@ -112,57 +111,61 @@ class RelocateData(Action[DataArgs]):
             raise StepFailed(f"{args.data_dir}/member is still there")
 
     def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         if ctx.host.exists(undo["to"]):
             require_stopped(ctx)
             ctx.host.rename_new(undo["to"], where.member)
 
 
-class InstallData(Action[DataArgs]):
+@dataclass(frozen=True)
+class InstallArgs(DataArgs):
+    """scratch: the data must have been finished by a scratch etcd; else a plain copy will do."""
+
+    scratch: bool = True
+
+
+class InstallData(Action[InstallArgs]):
     """Rename the prepared copy to where etcd looks for its data."""
 
     name = "install_data"
-    args_type = DataArgs
-    title = "put the prepared data in place"
-    precondition = "etcd is stopped, the old data is in quarantine, the prepared data is complete"
-    undo_text = "move the prepared data back to the work directory"
+    args_type = InstallArgs
 
-    def check(self, ctx: Context, args: DataArgs) -> None:
+    def check(self, ctx: Context, args: InstallArgs) -> None:
         require_stopped(ctx)
-        where = _places(ctx, args)
+        where = data_places(ctx, args)
         if ctx.host.exists(where.member):
             raise PreconditionFailed(
                 f"{where.member} is there already", "nothing is ever overwritten"
             )
-        if not ctx.host.exists(f"{where.work}/ready.json"):
+        if not ctx.host.exists(f"{where.work}/{'ready' if args.scratch else 'copied'}.json"):
             raise PreconditionFailed(
                 f"{where.work_member} was not finished by a scratch etcd",
                 "etcd must not start on half-prepared data",
                 "fab resume",
             )
 
-    def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
-        where = _places(ctx, args)
+    def is_done(self, ctx: Context, args: InstallArgs, undo: Optional[Data]) -> bool:
+        where = data_places(ctx, args)
         return (
             undo is not None
             and ctx.host.exists(where.member)
             and not ctx.host.exists(where.work_member)
         )
 
-    def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
-        where = _places(ctx, args)
+    def act(self, ctx: Context, args: InstallArgs, undo: Data) -> Data:
+        where = data_places(ctx, args)
         if not ctx.host.is_dir(where.data_dir):
             ctx.host.makedirs(where.data_dir)
         if ctx.host.exists(where.work_member):
             ctx.host.rename_new(where.work_member, where.member)
         return {"data": where.member}
 
-    def prove(self, ctx: Context, args: DataArgs, undo: Data) -> None:
+    def prove(self, ctx: Context, args: InstallArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
             raise StepFailed(f"{args.data_dir}/member was not put in place")
 
-    def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
-        where = _places(ctx, args)
+    def undo(self, ctx: Context, args: InstallArgs, undo: Data) -> None:
+        where = data_places(ctx, args)
         if ctx.host.exists(where.member) and not ctx.host.exists(where.work_member):
             require_stopped(ctx)
             ctx.host.rename_new(where.member, where.work_member)
@@ -181,9 +184,6 @@ class BringBackData(Action[BringBackArgs]):
 
     name = "bring_back_data"
     args_type = BringBackArgs
-    title = "bring quarantined data back"
-    precondition = "etcd is stopped here, and nothing is in the way"
-    undo_text = "move the data into quarantine again"
 
     def check(self, ctx: Context, args: BringBackArgs) -> None:
         require_stopped(ctx)

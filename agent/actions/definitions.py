@@ -1,21 +1,18 @@
-"""Park and unpark the file that makes etcd run, and edit what it says."""
+"""Park and unpark the file that makes etcd run."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Optional
 
-from agent.actions import splice
-from agent.actions.base import Action, Context, Data, NoArgs
+from agent.actions.base import Action, Context, Data
 from agent.errors import PreconditionFailed, StepFailed
-from agent.host import STATE_DIR, Host
+from agent.host import Host
 from agent.model.facts import EtcdConfig, Parked
-from agent.survey.watched import find_parked, read_watched
-
-PARKED_DIR = f"{STATE_DIR}/parked"
+from agent.survey.watched import PARKED_DIR, find_parked, read_config, read_watched
 
 
 def file_hash(host: Host, path: str) -> str:
@@ -44,10 +41,10 @@ def current_config(ctx: Context) -> EtcdConfig:
             f"move it out of {ctx.platform.manifest_dir}, then run this again",
         )
     for parked in reversed(find_parked(ctx.host)):
-        text = ctx.host.read_text(parked.path)
-        return ctx.platform.etcd_config(ctx.host, text, parked.original)
+        config = read_config(ctx.host, ctx.platform, parked.path)
+        return replace(config, definition=parked.original or parked.path)
     raise PreconditionFailed(
-        f"no etcd definition in {ctx.platform.manifest_dir}, and none parked: {'; '.join(problems)}",
+        "; ".join([f"no etcd definition in {ctx.platform.manifest_dir}, none parked", *problems]),
         "nothing here says how etcd is meant to run",
         "put the definition back, or make it with kubeadm, then run this again",
     )
@@ -64,10 +61,33 @@ def require_watched(ctx: Context, path: str) -> None:
 
 @dataclass(frozen=True)
 class DefinitionArgs:
-    """path: the definition's place in the watched directory; sha256: of what it must contain."""
+    """path: the definition's place in the watched directory; empty: etcd's own, wherever it is.
 
-    path: str
-    sha256: str
+    sha256: of what it must contain; empty: of what is found.
+    """
+
+    path: str = ""
+    sha256: str = ""
+
+
+def parking_place(ctx: Context, path: str) -> str:
+    """Give the name under which this step parks `path`."""
+    return f"{PARKED_DIR}/{ctx.plan}-{ctx.step}-{os.path.basename(path)}"
+
+
+def park(ctx: Context, path: str, digest: str, place: str) -> None:
+    """Move a definition to its parking place; nothing to do where it is there already."""
+    ctx.host.makedirs(PARKED_DIR)
+    note = {"original": path, "sha256": digest, "plan": ctx.plan}
+    ctx.host.write_atomic(f"{place}.json", json.dumps(note).encode())
+    if ctx.host.exists(path) and not ctx.host.exists(place):
+        ctx.host.move_new(path, place)
+
+
+def bring_back(ctx: Context, place: str, path: str) -> None:
+    """Move a parked definition back where it came from; nothing to do where it is there."""
+    if ctx.host.exists(place) and not ctx.host.exists(path):
+        ctx.host.move_new(place, path)
 
 
 class ParkDefinition(Action[DefinitionArgs]):
@@ -75,16 +95,14 @@ class ParkDefinition(Action[DefinitionArgs]):
 
     name = "park_definition"
     args_type = DefinitionArgs
-    title = "park etcd's definition, so that nothing starts it"
-    precondition = "the definition is in place and unchanged since the survey"
-    undo_text = "put the definition back"
 
     def check(self, ctx: Context, args: DefinitionArgs) -> None:
-        require_watched(ctx, args.path)
-        seen = file_hash(ctx.host, args.path)
-        if seen != args.sha256:
+        path = args.path or current_config(ctx).definition
+        require_watched(ctx, path)
+        seen = file_hash(ctx.host, path)
+        if not seen or seen != (args.sha256 or seen):
             raise PreconditionFailed(
-                f"{args.path} is {'gone' if not seen else 'not the file that was surveyed'}",
+                f"{path} is {'gone' if not seen else 'not the file that was surveyed'}",
                 "somebody or something changed it since; this plan was made for another file",
                 "make a new plan: fab plan",
             )
@@ -92,29 +110,25 @@ class ParkDefinition(Action[DefinitionArgs]):
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
         return (
             undo is not None
-            and not ctx.host.exists(args.path)
-            and file_hash(ctx.host, undo["parked"]) == args.sha256
+            and not ctx.host.exists(undo["path"])
+            and file_hash(ctx.host, undo["parked"]) == undo["sha256"]
         )
 
     def prepare(self, ctx: Context, args: DefinitionArgs) -> Data:
-        parked = f"{PARKED_DIR}/{ctx.plan}-{ctx.step}-{os.path.basename(args.path)}"
-        return {"parked": parked, "original": args.path}
+        path = args.path or current_config(ctx).definition
+        digest = file_hash(ctx.host, path)
+        return {"path": path, "sha256": digest, "parked": parking_place(ctx, path)}
 
     def act(self, ctx: Context, args: DefinitionArgs, undo: Data) -> Data:
-        ctx.host.makedirs(PARKED_DIR)
-        note = {"original": args.path, "sha256": args.sha256, "plan": ctx.plan}
-        ctx.host.write_atomic(undo["parked"] + ".json", json.dumps(note).encode())
-        if ctx.host.exists(args.path):
-            ctx.host.move_new(args.path, undo["parked"])
+        park(ctx, undo["path"], undo["sha256"], undo["parked"])
         return {"parked": undo["parked"]}
 
     def prove(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{args.path} was not parked", "it is still in the watched directory")
+            raise StepFailed(f"{undo['path']} was not parked", "it is still in its directory")
 
     def undo(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
-        if ctx.host.exists(undo["parked"]) and not ctx.host.exists(args.path):
-            ctx.host.move_new(undo["parked"], args.path)
+        bring_back(ctx, undo["parked"], undo["path"])
 
 
 class UnparkDefinition(Action[DefinitionArgs]):
@@ -122,19 +136,15 @@ class UnparkDefinition(Action[DefinitionArgs]):
 
     name = "unpark_definition"
     args_type = DefinitionArgs
-    title = "put etcd's definition back, unchanged"
-    precondition = "it is parked, byte for byte as it was, without --force-new-cluster"
-    undo_text = "park the definition again"
 
     def check(self, ctx: Context, args: DefinitionArgs) -> None:
-        require_watched(ctx, args.path)
         parked = self._parked(ctx, args)
-        if ctx.host.exists(args.path):
+        require_watched(ctx, parked.original)
+        if ctx.host.exists(parked.original):
             raise PreconditionFailed(
-                f"{args.path} is there already", "two definitions would run two etcds"
+                f"{parked.original} is there already", "two definitions would run two etcds"
             )
-        config = ctx.platform.etcd_config(ctx.host, ctx.host.read_text(parked.path), args.path)
-        if config.force_new_cluster:
+        if read_config(ctx.host, ctx.platform, parked.path).force_new_cluster:
             raise PreconditionFailed(
                 f"{parked.path} contains --force-new-cluster",
                 "each start with it would throw the other members out again",
@@ -142,144 +152,38 @@ class UnparkDefinition(Action[DefinitionArgs]):
             )
 
     def _parked(self, ctx: Context, args: DefinitionArgs) -> Parked:
-        parked = parked_for(ctx, args.path)
-        if parked is None or file_hash(ctx.host, parked.path) != args.sha256:
+        found = [p for p in find_parked(ctx.host) if p.original == (args.path or p.original)]
+        if not found:
             raise PreconditionFailed(
-                f"no parked definition of {args.path} with the hash {args.sha256[:12]}",
+                f"no parked definition{' of ' + args.path if args.path else ''} here",
+                "there is nothing to put back",
+                f"look into {PARKED_DIR}",
+            )
+        parked = found[-1]
+        if file_hash(ctx.host, parked.path) != (args.sha256 or parked.sha256):
+            raise PreconditionFailed(
+                f"{parked.path} is not the file that was parked",
                 "what would be put back is not what was taken away",
                 f"look into {PARKED_DIR}",
             )
         return parked
 
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
-        return file_hash(ctx.host, args.path) == args.sha256
+        if undo is None:
+            return bool(args.path and args.sha256) and file_hash(ctx.host, args.path) == args.sha256
+        return file_hash(ctx.host, undo["path"]) == undo["sha256"]
 
     def prepare(self, ctx: Context, args: DefinitionArgs) -> Data:
-        return {"parked": self._parked(ctx, args).path}
+        parked = self._parked(ctx, args)
+        return {"path": parked.original, "sha256": parked.sha256, "parked": parked.path}
 
     def act(self, ctx: Context, args: DefinitionArgs, undo: Data) -> Data:
-        if not ctx.host.exists(args.path):
-            ctx.host.move_new(undo["parked"], args.path)
-        return {}
+        bring_back(ctx, undo["parked"], undo["path"])
+        return {"path": undo["path"]}
 
     def prove(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{args.path} is not back as it was")
+            raise StepFailed(f"{undo['path']} is not back as it was")
 
     def undo(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
-        if ctx.host.exists(args.path) and not ctx.host.exists(undo["parked"]):
-            ctx.host.move_new(args.path, undo["parked"])
-
-
-class EditDefinition(Action[Data]):
-    """Change flags of etcd's definition, in place or parked; what it said is kept and put back."""
-
-    precondition = "there is exactly one etcd definition, and its flags are plain arguments"
-    undo_text = "put back the definition's former bytes"
-
-    def edit(self, text: str, args: Data) -> str:
-        """Give the definition's new text."""
-        raise NotImplementedError
-
-    def _place(self, ctx: Context) -> str:
-        config = current_config(ctx)
-        if ctx.host.exists(config.definition):
-            return config.definition
-        parked = parked_for(ctx, config.definition)
-        if parked is None:  # current_config found it there a moment ago
-            raise PreconditionFailed(f"{config.definition} vanished while it was being read")
-        return parked.path
-
-    def check(self, ctx: Context, args: Data) -> None:
-        self.edit(ctx.host.read_text(self._place(ctx)), args)
-
-    def is_done(self, ctx: Context, args: Data, undo: Optional[Data]) -> bool:
-        text = ctx.host.read_text(self._place(ctx))
-        return self.edit(text, args) == text
-
-    def prepare(self, ctx: Context, args: Data) -> Data:
-        place = self._place(ctx)
-        info = ctx.host.stat(place)
-        return {
-            "path": place,
-            "before": ctx.host.read_text(place),
-            "times": [info.st_atime_ns, info.st_mtime_ns],
-        }
-
-    def act(self, ctx: Context, args: Data, undo: Data) -> Data:
-        after = self.edit(undo["before"], args)
-        self._write(ctx, undo["path"], after)
-        return {"path": undo["path"], "sha256": sha256(after.encode()).hexdigest()}
-
-    def prove(self, ctx: Context, args: Data, undo: Data) -> None:
-        if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{undo['path']} does not say what was written")
-
-    def undo(self, ctx: Context, args: Data, undo: Data) -> None:
-        if ctx.host.exists(undo["path"]) and ctx.host.read_text(undo["path"]) != undo["before"]:
-            self._write(ctx, undo["path"], undo["before"])
-            times = (int(undo["times"][0]), int(undo["times"][1]))
-            os.utime(ctx.host.real(undo["path"]), ns=times)
-
-    def _write(self, ctx: Context, path: str, text: str) -> None:
-        ctx.host.write_atomic(path, text.encode(), like=ctx.host.stat(path))
-
-
-@dataclass(frozen=True)
-class InitialClusterArgs:
-    """members: name=peer URL pairs, comma-separated as the flag has it; state: new or existing."""
-
-    members: str
-    state: str = "existing"
-
-
-def _set_or_add(text: str, flag: str, value: str) -> str:
-    if splice.get_flag(text, flag) is None:
-        return splice.add_flag(text, flag, value)
-    return splice.set_flag(text, flag, value)
-
-
-class SetInitialCluster(EditDefinition):
-    """Bring --initial-cluster and --initial-cluster-state up to date."""
-
-    name = "set_initial_cluster"
-    args_type = InitialClusterArgs
-    title = "bring --initial-cluster up to date"
-
-    def edit(self, text: str, args: InitialClusterArgs) -> str:  # type: ignore[override]
-        text = _set_or_add(text, "initial-cluster", args.members)
-        return _set_or_add(text, "initial-cluster-state", args.state)
-
-
-class SetForceNewCluster(EditDefinition):
-    """Add --force-new-cluster to a PARKED definition; the recipe's own step takes it off again."""
-
-    name = "set_force_new_cluster"
-    args_type = NoArgs
-    title = "add --force-new-cluster to the parked definition"
-
-    def check(self, ctx: Context, args: Data) -> None:
-        super().check(ctx, args)
-        if ctx.host.exists(current_config(ctx).definition):
-            raise PreconditionFailed(
-                "etcd's definition is in place",
-                "the kubelet would restart etcd with --force-new-cluster at once, with nothing "
-                "fenced and nothing copied",
-                "rescue-agent park-definition",
-            )
-
-    def edit(self, text: str, args: Data) -> str:
-        return _set_or_add(text, "force-new-cluster", "true")
-
-
-class ClearForceNewCluster(EditDefinition):
-    """Take --force-new-cluster off the definition, wherever it is."""
-
-    name = "clear_force_new_cluster"
-    args_type = NoArgs
-    title = "take --force-new-cluster off the definition"
-
-    def edit(self, text: str, args: Data) -> str:
-        if splice.get_flag(text, "force-new-cluster") is None:
-            return text
-        return splice.remove_flag(text, "force-new-cluster")
+        bring_back(ctx, undo["path"], undo["parked"])

@@ -1,4 +1,4 @@
-"""Raise and lift a fence: the tombstone that says by whom, when and why an etcd must not run."""
+"""Raise and lift a fence: proof that an etcd is stopped, a block, and a tombstone that says why."""
 
 from __future__ import annotations
 
@@ -7,47 +7,71 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions.base import Action, Context, Data, NoArgs
-from agent.actions.services import require_stopped
+from agent.actions.definitions import bring_back, file_hash, park, parking_place, require_watched
+from agent.actions.services import stop, stopped_now
+from agent.errors import PreconditionFailed, StepFailed
 from agent.host import STATE_DIR
+from agent.survey.watched import read_watched
 
 FENCE_FILE = f"{STATE_DIR}/fence.json"
 
 
 @dataclass(frozen=True)
 class FenceArgs:
-    """reason: a sentence for whoever finds the host like this."""
+    """reason: a sentence for whoever finds the host like this. deadline: seconds to stop etcd."""
 
     reason: str
+    deadline: float = 60.0
 
 
-class RaiseFence(Action[FenceArgs]):
-    """Leave a tombstone; with the parked definition it keeps this host's etcd from running."""
+class Fence(Action[FenceArgs]):
+    """Park the definition if there is one, stop etcd and prove it, leave a tombstone.
 
-    name = "raise_fence"
+    It needs nothing to be known of the host beforehand: a host that was off when the plan was made
+    is fenced with the same step when it comes back.
+    """
+
+    name = "fence"
     args_type = FenceArgs
-    title = "fence: prove that etcd is stopped, and leave a tombstone"
-    precondition = "etcd is proved stopped, its definition parked"
-    undo_text = "lift the fence"
 
     def check(self, ctx: Context, args: FenceArgs) -> None:
-        require_stopped(ctx)
+        config, strays, _problems = read_watched(ctx.host, ctx.platform)
+        if strays:
+            raise PreconditionFailed(
+                f"{strays[0].path}: {strays[0].problem}",
+                "with a second definition in the watched directory etcd cannot be kept stopped",
+                f"move it out of {ctx.platform.manifest_dir}, then: fab resume",
+            )
+        if config is not None:
+            require_watched(ctx, config.definition)
 
     def is_done(self, ctx: Context, args: FenceArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(FENCE_FILE) and _owner(ctx) == ctx.plan
+        return _owner(ctx) == ctx.plan and stopped_now(ctx)[0]
+
+    def prepare(self, ctx: Context, args: FenceArgs) -> Data:
+        config, _strays, _problems = read_watched(ctx.host, ctx.platform)
+        path = config.definition if config else ""
+        place = parking_place(ctx, path) if path else ""
+        return {"path": path, "sha256": config.sha256 if config else "", "parked": place}
 
     def act(self, ctx: Context, args: FenceArgs, undo: Data) -> Data:
-        note = {
-            "plan": ctx.plan,
-            "step": ctx.step,
-            "time": ctx.host.now(),
-            "reason": args.reason,
-            "holder": "etcd-rescue",
-        }
-        ctx.host.write_atomic(FENCE_FILE, json.dumps(note).encode())
-        return {}
+        if undo["path"]:
+            park(ctx, undo["path"], undo["sha256"], undo["parked"])
+        seen = stop(ctx, args.deadline)
+        note = {"plan": ctx.plan, "step": ctx.step, "time": ctx.host.now(), "reason": args.reason}
+        ctx.host.write_atomic(FENCE_FILE, json.dumps({**note, "holder": "etcd-rescue"}).encode())
+        return {"seen": seen, "parked": undo["parked"]}
+
+    def prove(self, ctx: Context, args: FenceArgs, undo: Data) -> None:
+        if undo["path"] and file_hash(ctx.host, undo["parked"]) != undo["sha256"]:
+            raise StepFailed(f"{undo['parked']} is not the definition that was to be parked")
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"the fence does not stand: {stopped_now(ctx)[1]}")
 
     def undo(self, ctx: Context, args: FenceArgs, undo: Data) -> None:
         _lift(ctx)
+        if undo["path"]:
+            bring_back(ctx, undo["parked"], undo["path"])
 
 
 class LiftFence(Action[NoArgs]):
@@ -55,9 +79,6 @@ class LiftFence(Action[NoArgs]):
 
     name = "lift_fence"
     args_type = NoArgs
-    title = "lift the fence"
-    precondition = "none"
-    undo_text = "nothing: it is only a note"
 
     def is_done(self, ctx: Context, args: NoArgs, undo: Optional[Data]) -> bool:
         return not ctx.host.exists(FENCE_FILE)
@@ -68,6 +89,8 @@ class LiftFence(Action[NoArgs]):
 
 
 def _owner(ctx: Context) -> str:
+    if not ctx.host.exists(FENCE_FILE):
+        return ""
     return str(json.loads(ctx.host.read_bytes(FENCE_FILE)).get("plan", ""))
 
 
@@ -76,4 +99,5 @@ def _lift(ctx: Context) -> None:
     if ctx.host.exists(FENCE_FILE):
         lifted = f"{STATE_DIR}/lifted"
         ctx.host.makedirs(lifted)
-        ctx.host.rename_new(FENCE_FILE, f"{lifted}/fence-{ctx.plan}-{ctx.step}-{ctx.host.now():.3f}")
+        place = f"{lifted}/fence-{ctx.plan}-{ctx.step}-{ctx.host.now():.3f}.json"
+        ctx.host.rename_new(FENCE_FILE, place)

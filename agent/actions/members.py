@@ -68,15 +68,23 @@ def _require_quorum_without(config: EtcdConfig, members: tuple[Member, ...], id:
         )
 
 
+def others_serving(ctx: Context) -> int:
+    """Count the other voters that answer now; 0 where the local etcd has no quorum."""
+    config = current_config(ctx)
+    try:
+        with local_client(ctx) as client:
+            members = client.members(linearizable=True)
+            own = client.status().member_id
+    except RescueError:
+        return 0
+    return len(_serving(config, tuple(m for m in members if m.id != own)))
+
+
 class RemoveMember(Action[RemoveArgs]):
     """Remove one member, by an ID that was re-read and matches name and peer URL."""
 
     name = "member_remove"
     args_type = RemoveArgs
-    title = "remove the old member"
-    precondition = "the quorum holds with and without it; it is not the local or the last one"
-    undo_text = "nothing: the host comes back as a new member"
-    final = True
 
     def check(self, ctx: Context, args: RemoveArgs) -> None:
         config = current_config(ctx)
@@ -126,9 +134,6 @@ class AddLearner(Action[MemberArgs]):
 
     name = "member_add_learner"
     args_type = MemberArgs
-    title = "add it as a learner"
-    precondition = "no other learner is on its way, and no member has its peer URL"
-    undo_text = "remove the learner again"
 
     def check(self, ctx: Context, args: MemberArgs) -> None:
         with local_client(ctx) as client:
@@ -191,17 +196,13 @@ class Promote(Action[PromoteArgs]):
 
     name = "member_promote"
     args_type = PromoteArgs
-    title = "promote it to a voter"
-    precondition = "it is a learner that has started under the kubelet"
-    undo_text = "nothing: it is a member in good health"
-    final = True
 
     def check(self, ctx: Context, args: PromoteArgs) -> None:
         with local_client(ctx) as client:
             found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
         if found is None or not found.name:
             raise PreconditionFailed(
-                f"{args.name} is {'no member' if found is None else 'a learner that never started'}",
+                f"{args.name} is {'no member' if not found else 'a learner that never started'}",
                 "promoted now it would be a voter that does not run",
                 "fab resume",
             )

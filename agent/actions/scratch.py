@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Optional
 
-from agent.actions.base import Action, Context, Data, Places, places, wait_for
+from agent.actions.base import Action, Context, Data, Places, wait_for
 from agent.actions.binary import obtain_binary
-from agent.actions.data import require_space
+from agent.actions.data import DataArgs, data_places, require_space
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd_client import EtcdClient
-from agent.model.facts import EtcdConfig, TlsFiles
+from agent.model.facts import EtcdConfig, OnlineFacts, TlsFiles
 
 _PASSED_ON = ("quota-backend-bytes", "max-request-bytes", "max-txn-ops", "snapshot-count")
 """Flags that the data may depend on; everything else is ours or a default."""
@@ -27,22 +27,21 @@ _STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class ScratchArgs:
-    """data_dir: whose copy is used; deadline: seconds until it must be healthy and alone."""
+class ScratchArgs(DataArgs):
+    """deadline: seconds until it must be healthy and alone."""
 
-    data_dir: str
     deadline: float = 120.0
 
 
 @dataclass(frozen=True)
-class PrejoinArgs:
-    """initial_cluster: name=peer URL pairs with this member last; sources: client URLs of members
-    that serve, to compare progress with.
-    """  # noqa: D205
+class PrejoinArgs(DataArgs):
+    """initial_cluster: name=peer URL pairs, this member among them.
 
-    data_dir: str
-    initial_cluster: str
-    sources: tuple[str, ...]
+    sources: client URLs of members that serve, to compare progress with.
+    """
+
+    initial_cluster: str = ""
+    sources: tuple[str, ...] = ()
     deadline: float = 600.0
 
 
@@ -75,7 +74,7 @@ def _tls_flags(prefix: str, tls: TlsFiles) -> list[str]:
 
 
 def _common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
-    """Flags that both kinds of scratch etcd share: clients on loopback only, with the node's TLS."""
+    """Flags of both kinds of scratch etcd: clients on loopback only, with the node's TLS."""
     scheme = "https" if config.server_tls.cert else "http"
     return [
         f"--name={config.name}",
@@ -164,13 +163,10 @@ class SeedCluster(Action[ScratchArgs]):
 
     name = "seed_cluster"
     args_type = ScratchArgs
-    title = "scratch etcd with --force-new-cluster on the copy, on loopback, until it is alone"
-    precondition = "etcd is stopped here, every other member is fenced or declared lost, a copy is made"
-    undo_text = "nothing: only the copy was touched, and it is discarded"
 
     def check(self, ctx: Context, args: ScratchArgs) -> None:
         require_stopped(ctx)
-        where = places(ctx.host, args.data_dir, ctx.plan)
+        where = data_places(ctx, args)
         if not ctx.host.exists(f"{where.work}/copied.json"):
             raise PreconditionFailed(
                 f"no complete copy of the data in {where.work}",
@@ -179,10 +175,10 @@ class SeedCluster(Action[ScratchArgs]):
             )
 
     def is_done(self, ctx: Context, args: ScratchArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(_ready_marker(places(ctx.host, args.data_dir, ctx.plan)))
+        return ctx.host.exists(_ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: ScratchArgs, undo: Data) -> Data:
-        where = places(ctx.host, args.data_dir, ctx.plan)
+        where = data_places(ctx, args)
         config = current_config(ctx)
         client_port, peer_port = _free_ports(2)
         flags = _common_flags(ctx, config, where, client_port) + _seed_flags(config, peer_port)
@@ -196,13 +192,16 @@ class SeedCluster(Action[ScratchArgs]):
             def probe() -> tuple[bool, str]:
                 if (why := died()) is not None:
                     raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-                return _alone(endpoint, config.client_tls, facts)
+                return alone(endpoint, config.client_tls, facts)
 
-            wait_for(ctx.say, "the scratch etcd to be healthy and alone", probe, args.deadline, 0.05)
+            wait_for(
+                ctx.say, "the scratch etcd to be healthy and alone", probe, args.deadline, 0.05
+            )
         return _finish(ctx, where, facts)
 
 
-def _alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
+def alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
+    """Say whether the etcd there serves as the only member; its identity goes to `facts`."""
     try:
         with EtcdClient(endpoint, tls, timeout=1.0) as client:
             if not client.linearizable_read():
@@ -211,9 +210,7 @@ def _alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool
             status = client.status()
     except RescueError as error:
         return False, error.seen
-    facts.update(
-        member_id=status.member_id, cluster_id=status.cluster_id, revision=status.revision
-    )
+    facts.update(member_id=status.member_id, cluster_id=status.cluster_id, revision=status.revision)
     return len(members) == 1 and members[0].id == status.member_id, f"{len(members)} members"
 
 
@@ -227,25 +224,23 @@ class Prejoin(Action[PrejoinArgs]):
 
     name = "prejoin"
     args_type = PrejoinArgs
-    title = "scratch etcd joins as a learner and catches up"
-    precondition = "etcd is stopped here, the old data is in quarantine, the learner was added"
-    undo_text = "discard the data it fetched"
 
     def check(self, ctx: Context, args: PrejoinArgs) -> None:
         require_stopped(ctx)
-        where = places(ctx.host, args.data_dir, ctx.plan)
+        where = data_places(ctx, args)
         if ctx.host.exists(where.member):
             raise PreconditionFailed(
-                f"{where.member} is still in place", "a member must not come back with its old data",
+                f"{where.member} is still in place",
+                "a member must not come back with its old data",
                 "rescue-agent relocate-data",
-            )  # fmt: skip
-        require_space(ctx, args)
+            )
+        require_space(ctx, where, _source_status(args.sources, current_config(ctx)).db_size)
 
     def is_done(self, ctx: Context, args: PrejoinArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(_ready_marker(places(ctx.host, args.data_dir, ctx.plan)))
+        return ctx.host.exists(_ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: PrejoinArgs, undo: Data) -> Data:
-        where = places(ctx.host, args.data_dir, ctx.plan)
+        where = data_places(ctx, args)
         ctx.host.makedirs(where.work)
         config = current_config(ctx)
         (client_port,) = _free_ports(1)
@@ -254,7 +249,7 @@ class Prejoin(Action[PrejoinArgs]):
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
-        target = _newest_position(args.sources, config.client_tls)
+        target = _source_status(args.sources, config).applied_index
         with _running(ctx, argv, log) as died:
 
             def probe() -> tuple[bool, str]:
@@ -266,20 +261,20 @@ class Prejoin(Action[PrejoinArgs]):
         return _finish(ctx, where, facts)
 
     def undo(self, ctx: Context, args: PrejoinArgs, undo: Data) -> None:
-        ctx.host.discard(places(ctx.host, args.data_dir, ctx.plan).work)
+        ctx.host.discard(data_places(ctx, args).work)
 
 
-def _newest_position(sources: tuple[str, ...], tls: TlsFiles) -> int:
-    """Give the highest applied index that a serving member reports: what the learner must reach."""
+def _source_status(sources: tuple[str, ...], config: EtcdConfig) -> OnlineFacts:
+    """Give the status of the first member that answers: what the learner must reach and hold."""
     said = []
     for source in sources:
         try:
-            with EtcdClient(source, tls, timeout=3.0) as client:
-                return client.status().applied_index
+            with EtcdClient(source, config.client_tls, timeout=3.0) as client:
+                return client.status()
         except RescueError as error:
             said.append(error.seen)
-    raise StepFailed(
-        f"no serving member answers from here: {'; '.join(said)}",
+    raise PreconditionFailed(
+        f"no serving member answers from here: {'; '.join(said) or 'none is named'}",
         "a learner's progress is judged against theirs",
         "fab diagnose",
     )

@@ -7,9 +7,8 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config
-from agent.errors import CommandFailed, PreconditionFailed, RescueError
+from agent.errors import CommandFailed, PreconditionFailed, RescueError, Timeout
 from agent.etcd_client import EtcdClient
-from agent.model.facts import EtcdConfig
 from agent.survey.containers import read_runtime
 from agent.survey.online import local_endpoint
 from agent.survey.processes import etcd_processes, is_etcd_stopped
@@ -19,7 +18,7 @@ _KUBELET_TURN = 15.0
 """Seconds the kubelet gets to end the pod before it is stopped through the runtime."""
 
 
-def stopped_now(ctx: Context, config: EtcdConfig) -> tuple[bool, str]:
+def stopped_now(ctx: Context) -> tuple[bool, str]:
     """Say whether etcd is stopped by the whole rule, and what was seen.
 
     The cheap signs first: the runtime is asked only when no process and no port is left.
@@ -30,12 +29,12 @@ def stopped_now(ctx: Context, config: EtcdConfig) -> tuple[bool, str]:
     running = [p for p in etcd_processes(ctx.host) if not p.scratch]
     if running:
         return False, f"process {running[0].pid} runs"
-    return is_etcd_stopped(ctx.host, config, read_runtime(ctx.host, ctx.platform))
+    return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform))
 
 
 def require_stopped(ctx: Context) -> None:
     """Raise PreconditionFailed unless etcd is proved stopped on this host."""
-    stopped, seen = stopped_now(ctx, current_config(ctx))
+    stopped, seen = stopped_now(ctx)
     if not stopped:
         raise PreconditionFailed(
             f"etcd is not stopped on {ctx.host.hostname()}: {seen}",
@@ -60,9 +59,6 @@ class StopEtcd(Action[StopArgs]):
 
     name = "stop_etcd"
     args_type = StopArgs
-    title = "wait until etcd is stopped, and see that it stays so"
-    precondition = "its definition is parked"
-    undo_text = "nothing: putting the definition back starts it"
 
     def check(self, ctx: Context, args: StopArgs) -> None:
         config, strays, _problems = read_watched(ctx.host, ctx.platform)
@@ -75,31 +71,38 @@ class StopEtcd(Action[StopArgs]):
             )
 
     def is_done(self, ctx: Context, args: StopArgs, undo: Optional[Data]) -> bool:
-        return stopped_now(ctx, current_config(ctx))[0]
+        return stopped_now(ctx)[0]
 
     def act(self, ctx: Context, args: StopArgs, undo: Data) -> Data:
-        config = current_config(ctx)
-        turn = min(args.deadline, _KUBELET_TURN) if _kubelet_runs(ctx) else 0.5
-        try:
-            seen = wait_for(
-                ctx.say, "etcd to stop", lambda: stopped_now(ctx, config), turn, hold=args.hold
-            )
-        except RescueError:
-            ctx.say("the kubelet does not end the pod; ending it through the runtime")
-            self._stop_pods(ctx)
-            seen = wait_for(
-                ctx.say, "etcd to stop", lambda: stopped_now(ctx, config), args.deadline,
-                hold=args.hold, next="look at: crictl ps -a; ss -ltnp 'sport = :2379'",
-            )  # fmt: skip
-        return {"seen": seen}
+        return {"seen": stop(ctx, args.deadline, args.hold)}
 
-    def _stop_pods(self, ctx: Context) -> None:
-        runtime = read_runtime(ctx.host, ctx.platform)
-        for container in runtime.containers:
-            if container.state == "running":
-                ctx.host.run(["crictl", "stop", "--timeout", "10", container.id], timeout=20)
-        for sandbox in sorted({c.sandbox_id for c in runtime.containers}):
-            ctx.host.run(["crictl", "stopp", sandbox], timeout=20, ok=(0, 1))
+
+def stop(ctx: Context, deadline: float = 60.0, hold: float = 0.3) -> str:
+    """Wait until etcd is stopped and stays so for `hold` seconds; give what was seen.
+
+    The kubelet has its turn; where it does not end the pod, the runtime does. Raises Timeout.
+    """
+
+    def probe() -> tuple[bool, str]:
+        return stopped_now(ctx)
+
+    turn = min(deadline, _KUBELET_TURN) if _kubelet_runs(ctx) else 0.5
+    try:
+        return wait_for(ctx.say, "etcd to stop", probe, turn, hold=hold)
+    except Timeout:
+        ctx.say("the kubelet does not end the pod; ending it through the runtime")
+        _stop_pods(ctx)
+    look = "look at: crictl ps -a; ss -ltnp 'sport = :2379'"
+    return wait_for(ctx.say, "etcd to stop", probe, deadline, hold=hold, next=look)
+
+
+def _stop_pods(ctx: Context) -> None:
+    runtime = read_runtime(ctx.host, ctx.platform)
+    for container in runtime.containers:
+        if container.state == "running":
+            ctx.host.run(["crictl", "stop", "--timeout", "10", container.id], timeout=20)
+    for sandbox in sorted({c.sandbox_id for c in runtime.containers}):
+        ctx.host.run(["crictl", "stopp", sandbox], timeout=20, ok=(0, 1))
 
 
 def _kubelet_runs(ctx: Context) -> bool:
@@ -117,9 +120,6 @@ class RestartKubelet(Action[NoArgs]):
 
     name = "restart_kubelet"
     args_type = NoArgs
-    title = "restart the kubelet, which clears its crash-loop back-off"
-    precondition = "etcd's definition is parked, so that the restart starts nothing half-ready"
-    undo_text = "nothing: other pods keep running over a restart"
 
     def check(self, ctx: Context, args: NoArgs) -> None:
         config, _strays, _problems = read_watched(ctx.host, ctx.platform)
@@ -151,10 +151,6 @@ class WaitServing(Action[ServeArgs]):
 
     name = "wait_serving"
     args_type = ServeArgs
-    title = "wait until etcd serves"
-    precondition = "its definition is in place"
-    undo_text = "nothing: it only looks"
-    read_only = True
 
     def is_done(self, ctx: Context, args: ServeArgs, undo: Optional[Data]) -> bool:
         return self._probe(ctx, args)[0]
@@ -164,7 +160,11 @@ class WaitServing(Action[ServeArgs]):
             return self._probe(ctx, args)
 
         seen = wait_for(
-            ctx.say, "etcd to serve", probe, args.deadline, next="fab survey   (says why it does not)"
+            ctx.say,
+            "etcd to serve",
+            probe,
+            args.deadline,
+            next="fab survey   (says why it does not)",
         )
         return {"seen": seen}
 
@@ -173,7 +173,9 @@ class WaitServing(Action[ServeArgs]):
         try:
             with EtcdClient(local_endpoint(config), config.client_tls, timeout=1.0) as client:
                 status = client.status()
-                if status.is_learner == args.learner and (args.learner or client.linearizable_read()):
+                if status.is_learner == args.learner and (
+                    args.learner or client.linearizable_read()
+                ):
                     return True, f"revision {status.revision}, term {status.raft_term}"
                 return False, "it answers, but has no quorum"
         except RescueError as error:

@@ -97,7 +97,7 @@ def _next_data(fd: int, position: int, size: int) -> int:
         return position  # a file system without SEEK_DATA: all of it is data
 
 
-def _hash_zeros(digest: "hashlib._Hash", count: int) -> None:
+def _hash_zeros(digest: hashlib._Hash, count: int) -> None:
     zeros = bytes(_CHUNK)
     while count > 0:
         digest.update(zeros[: min(count, _CHUNK)])

@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that may run at the same time on different hosts; on one host they keep their order.
+    """Steps in their order; where `parallel`, different hosts do theirs at the same time.
 
     waits_for: a host without which this stage is put off and the plan goes on with stages that do
     not need it; empty for a stage that must be done now.
@@ -40,6 +40,7 @@ class Stage:
     title: str
     steps: tuple[Step, ...]
     waits_for: str = ""
+    parallel: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Change flags of etcd's definition, in place or parked; what it said is kept and put back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Optional
+
+from agent.actions import splice
+from agent.actions.base import Action, Context, Data, NoArgs, wait_for
+from agent.actions.definitions import current_config, parked_for
+from agent.actions.members import others_serving
+from agent.errors import PreconditionFailed, StepFailed
+from agent.survey.processes import etcd_processes
+
+
+class EditDefinition(Action[Data]):
+    """Change flags of etcd's definition, in place or parked; what it said is kept and put back."""
+
+    def edit(self, text: str, args: Data) -> str:
+        """Give the definition's new text."""
+        raise NotImplementedError
+
+    def _place(self, ctx: Context) -> str:
+        config = current_config(ctx)
+        if ctx.host.exists(config.definition):
+            return config.definition
+        parked = parked_for(ctx, config.definition)
+        if parked is None:  # current_config found it there a moment ago
+            raise PreconditionFailed(f"{config.definition} vanished while it was being read")
+        return parked.path
+
+    def check(self, ctx: Context, args: Data) -> None:
+        self.edit(ctx.host.read_text(self._place(ctx)), args)
+
+    def is_done(self, ctx: Context, args: Data, undo: Optional[Data]) -> bool:
+        text = ctx.host.read_text(self._place(ctx))
+        return self.edit(text, args) == text
+
+    def prepare(self, ctx: Context, args: Data) -> Data:
+        place = self._place(ctx)
+        info = ctx.host.stat(place)
+        return {
+            "path": place,
+            "before": ctx.host.read_text(place),
+            "times": [info.st_atime_ns, info.st_mtime_ns],
+        }
+
+    def act(self, ctx: Context, args: Data, undo: Data) -> Data:
+        after = self.edit(undo["before"], args)
+        self._write(ctx, undo["path"], after)
+        return {"path": undo["path"], "sha256": sha256(after.encode()).hexdigest()}
+
+    def prove(self, ctx: Context, args: Data, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed(f"{undo['path']} does not say what was written")
+
+    def undo(self, ctx: Context, args: Data, undo: Data) -> None:
+        if ctx.host.exists(undo["path"]) and ctx.host.read_text(undo["path"]) != undo["before"]:
+            self._write(ctx, undo["path"], undo["before"])
+            times = (int(undo["times"][0]), int(undo["times"][1]))
+            os.utime(ctx.host.real(undo["path"]), ns=times)
+
+    def _write(self, ctx: Context, path: str, text: str) -> None:
+        ctx.host.write_atomic(path, text.encode(), like=ctx.host.stat(path))
+
+
+@dataclass(frozen=True)
+class InitialClusterArgs:
+    """members: name=peer URL pairs, comma-separated as the flag has it; state: new or existing."""
+
+    members: str
+    state: str = "existing"
+
+
+def _set_or_add(text: str, flag: str, value: str) -> str:
+    if splice.get_flag(text, flag) is None:
+        return splice.add_flag(text, flag, value)
+    return splice.set_flag(text, flag, value)
+
+
+class SetInitialCluster(EditDefinition):
+    """Bring --initial-cluster and --initial-cluster-state up to date, where the quorum allows it.
+
+    A changed manifest restarts the pod. With fewer than three serving voters that would cost the
+    quorum for the time of it, so the edit is left, and said so.
+    """
+
+    name = "set_initial_cluster"
+    args_type = InitialClusterArgs
+
+    def edit(self, text: str, args: InitialClusterArgs) -> str:  # type: ignore[override]
+        text = _set_or_add(text, "initial-cluster", args.members)
+        return _set_or_add(text, "initial-cluster-state", args.state)
+
+    def act(self, ctx: Context, args: Data, undo: Data) -> Data:
+        if undo["path"] == current_config(ctx).definition:
+            others = others_serving(ctx)
+            if others < 2:
+                return {"left": f"{others} other voters serve; a restart would cost the quorum"}
+        done = super().act(ctx, args, undo)
+        if undo["path"] == current_config(ctx).definition:
+            wait_for(ctx.say, "etcd to restart", lambda: _restarted(ctx), 240, 0.2)
+        return done
+
+    def prove(self, ctx: Context, args: Data, undo: Data) -> None:
+        """Nothing to prove where the edit was left for the quorum's sake."""
+
+
+class SetForceNewCluster(EditDefinition):
+    """Add --force-new-cluster to a PARKED definition; the recipe's own step takes it off again."""
+
+    name = "set_force_new_cluster"
+    args_type = NoArgs
+
+    def check(self, ctx: Context, args: Data) -> None:
+        super().check(ctx, args)
+        if ctx.host.exists(current_config(ctx).definition):
+            raise PreconditionFailed(
+                "etcd's definition is in place",
+                "the kubelet would restart etcd with --force-new-cluster at once, with nothing "
+                "fenced and nothing copied",
+                "rescue-agent park-definition",
+            )
+
+    def edit(self, text: str, args: Data) -> str:
+        return _set_or_add(text, "force-new-cluster", "true")
+
+
+class ClearForceNewCluster(EditDefinition):
+    """Take --force-new-cluster off the definition, wherever it is."""
+
+    name = "clear_force_new_cluster"
+    args_type = NoArgs
+
+    def edit(self, text: str, args: Data) -> str:
+        if splice.get_flag(text, "force-new-cluster") is None:
+            return text
+        return splice.remove_flag(text, "force-new-cluster")
+
+
+def _restarted(ctx: Context) -> tuple[bool, str]:
+    """Say whether the running etcd was started with the definition's --initial-cluster."""
+    wanted = current_config(ctx).flags.get("initial-cluster", "")
+    running = [p for p in etcd_processes(ctx.host) if not p.scratch]
+    if not running:
+        return False, "the old one has ended, the new one has not started"
+    fresh = any(wanted in argument for argument in running[0].argv)
+    return fresh, f"process {running[0].pid} runs with the {'new' if fresh else 'old'} flags"

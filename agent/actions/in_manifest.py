@@ -1,0 +1,120 @@
+"""The fallback without a scratch etcd: --force-new-cluster in the manifest, and off again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions import splice
+from agent.actions.base import Action, Context, Data, wait_for
+from agent.actions.definitions import bring_back, current_config, file_hash, parked_for
+from agent.actions.scratch import alone
+from agent.actions.services import require_stopped, stop
+from agent.errors import PreconditionFailed, StepFailed
+from agent.host import STATE_DIR
+from agent.survey.online import local_endpoint
+from agent.survey.processes import etcd_processes
+
+
+@dataclass(frozen=True)
+class InManifestArgs:
+    """path, sha256: the definition that is parked and comes back; deadline: seconds per start."""
+
+    path: str
+    sha256: str
+    deadline: float = 180.0
+
+
+class SeedInManifest(Action[InManifestArgs]):
+    """Own the flag from its first byte to the proof of its absence.
+
+    A flagged copy of the definition is put in place until etcd is healthy and alone; then the copy
+    leaves and the original, which was never edited, comes back. An interrupted step begins with
+    taking the flagged copy away.
+    """
+
+    name = "seed_in_manifest"
+    args_type = InManifestArgs
+
+    def check(self, ctx: Context, args: InManifestArgs) -> None:
+        require_stopped(ctx)
+        parked = parked_for(ctx, args.path)
+        if parked is None or file_hash(ctx.host, parked.path) != args.sha256:
+            raise PreconditionFailed(
+                f"the parked definition of {args.path} is not the one that was surveyed",
+                next="make a new plan: fab plan",
+            )
+        splice.add_flag(ctx.host.read_text(parked.path), "force-new-cluster", "true")
+
+    def prepare(self, ctx: Context, args: InManifestArgs) -> Data:
+        parked = parked_for(ctx, args.path)
+        return {"parked": parked.path if parked else ""}
+
+    def is_done(self, ctx: Context, args: InManifestArgs, undo: Optional[Data]) -> bool:
+        return (
+            undo is not None
+            and file_hash(ctx.host, args.path) == args.sha256
+            and not _flag_in_argv(ctx)
+            and ctx.host.exists(self._proof(ctx))
+        )
+
+    def _proof(self, ctx: Context) -> str:
+        return f"{STATE_DIR}/work/{ctx.plan}-seeded"
+
+    def act(self, ctx: Context, args: InManifestArgs, undo: Data) -> Data:
+        facts: dict[str, object] = {}
+        if not ctx.host.exists(self._proof(ctx)):
+            self._run_with_flag(ctx, args, undo, facts)
+            ctx.host.makedirs(f"{STATE_DIR}/work")
+            ctx.host.write_atomic(self._proof(ctx), b"alone\n")
+        if ctx.host.exists(args.path) and file_hash(ctx.host, args.path) != args.sha256:
+            self._take_flagged_away(ctx, args)
+            stop(ctx, args.deadline)
+        bring_back(ctx, undo["parked"], args.path)
+        return dict(facts)
+
+    def _run_with_flag(
+        self, ctx: Context, args: InManifestArgs, undo: Data, facts: dict[str, object]
+    ) -> None:
+        text = ctx.host.read_text(undo["parked"])
+        config = current_config(ctx)
+        flagged = splice.add_flag(text, "force-new-cluster", "true")
+        ctx.host.write_atomic(args.path, flagged.encode(), like=ctx.host.stat(undo["parked"]))
+        endpoint = local_endpoint(config)
+
+        def probe() -> tuple[bool, str]:
+            return alone(endpoint, config.client_tls, facts)
+
+        try:
+            wait_for(ctx.say, "etcd to be healthy and alone", probe, args.deadline)
+        except StepFailed:
+            self._take_flagged_away(ctx, args)
+            raise
+
+    def _take_flagged_away(self, ctx: Context, args: InManifestArgs) -> None:
+        away = f"{STATE_DIR}/work/{ctx.plan}-flagged-{ctx.host.now():.3f}"
+        ctx.host.makedirs(f"{STATE_DIR}/work")
+        ctx.host.move_new(args.path, away)
+
+    def prove(self, ctx: Context, args: InManifestArgs, undo: Data) -> None:
+        def clean() -> tuple[bool, str]:
+            running = [p for p in etcd_processes(ctx.host) if not p.scratch]
+            if not running:
+                return False, "etcd has not started yet"
+            return not _flag_in_argv(ctx), f"process {running[0].pid} runs"
+
+        wait_for(ctx.say, "a start without --force-new-cluster", clean, args.deadline)
+        if current_config(ctx).force_new_cluster or not self.is_done(ctx, args, undo):
+            raise StepFailed(
+                f"{args.path} is not back without --force-new-cluster",
+                "each start with the flag throws the other members out",
+                "rescue-agent clear-force-new-cluster",
+            )
+
+
+def _flag_in_argv(ctx: Context) -> bool:
+    return any(
+        "force-new-cluster" in argument
+        for process in etcd_processes(ctx.host)
+        for argument in process.argv
+    )

@@ -1,0 +1,53 @@
+"""Name → action: the one list of what a step can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.actions import (
+    data,
+    definitions,
+    edits,
+    fence,
+    in_manifest,
+    members,
+    preflight,
+    scratch,
+    services,
+)
+from agent.actions.base import Action
+from agent.errors import UsageError
+
+_ALL: tuple[Action[Any], ...] = (
+    preflight.Preflight(),
+    preflight.PeersSilent(),
+    definitions.ParkDefinition(),
+    definitions.UnparkDefinition(),
+    services.StopEtcd(),
+    fence.Fence(),
+    fence.LiftFence(),
+    data.CopyData(),
+    data.RelocateData(),
+    data.InstallData(),
+    data.BringBackData(),
+    scratch.SeedCluster(),
+    in_manifest.SeedInManifest(),
+    scratch.Prejoin(),
+    services.RestartKubelet(),
+    services.WaitServing(),
+    members.RemoveMember(),
+    members.AddLearner(),
+    members.Promote(),
+    edits.SetInitialCluster(),
+    edits.SetForceNewCluster(),
+    edits.ClearForceNewCluster(),
+)
+
+ACTIONS: dict[str, Action[Any]] = {action.name: action for action in _ALL}
+
+
+def action_named(name: str) -> Action[Any]:
+    """Give the action of that name. Raises UsageError naming the known ones."""
+    if name not in ACTIONS:
+        raise UsageError(f"no action {name!r}", f"known: {', '.join(sorted(ACTIONS))}")
+    return ACTIONS[name]

@@ -1,0 +1,169 @@
+"""Every action a step can name, in words: what it does, needs, and how it is taken back.
+
+Recipes (pure) write these words into plans, actions (effects) implement them; a test holds the two
+together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """title: what it does; precondition: when it may; undo: how it is taken back.
+
+    final: from here on there is no way back. effects: False for an action that only looks.
+    """
+
+    name: str
+    title: str
+    precondition: str
+    undo: str
+    final: bool = False
+    effects: bool = True
+
+
+_SPECS = (
+    ActionSpec(
+        "preflight",
+        "see that everything the plan needs is there, before anything stops",
+        "none",
+        "nothing: it only looks, and copies the etcd binary aside",
+        effects=False,
+    ),
+    ActionSpec(
+        "peers_silent",
+        "see that no other member answers",
+        "none",
+        "nothing: it only looks",
+        effects=False,
+    ),
+    ActionSpec(
+        "park_definition",
+        "park etcd's definition, so that nothing starts it",
+        "the definition is in place and unchanged since the survey",
+        "put the definition back",
+    ),
+    ActionSpec(
+        "unpark_definition",
+        "put etcd's definition back, unchanged",
+        "it is parked, byte for byte as it was, without --force-new-cluster",
+        "park the definition again",
+    ),
+    ActionSpec(
+        "stop_etcd",
+        "wait until etcd is stopped, and see that it stays so",
+        "its definition is parked",
+        "nothing: putting the definition back starts it",
+    ),
+    ActionSpec(
+        "fence",
+        "fence: park the definition, prove that etcd is stopped, leave a tombstone",
+        "none: a fence may always be raised",
+        "lift the fence and put the definition back",
+    ),
+    ActionSpec(
+        "lift_fence",
+        "lift the fence",
+        "its etcd is a member again, or the fence is to be given up",
+        "nothing: it is only a note",
+    ),
+    ActionSpec(
+        "copy_data",
+        "copy etcd's data; the original is never written to",
+        "etcd is stopped here, and there is room for a full copy",
+        "discard the copy",
+    ),
+    ActionSpec(
+        "relocate_data",
+        "move the old data into quarantine",
+        "etcd is stopped here",
+        "move the data back",
+    ),
+    ActionSpec(
+        "install_data",
+        "put the prepared data in place",
+        "etcd is stopped, the old data is in quarantine, the prepared data is complete",
+        "move the prepared data back to the work directory",
+    ),
+    ActionSpec(
+        "bring_back_data",
+        "bring quarantined data back",
+        "etcd is stopped here, and nothing is in the way",
+        "move the data into quarantine again",
+    ),
+    ActionSpec(
+        "seed_cluster",
+        "scratch etcd with --force-new-cluster on the copy, on loopback, until it is alone",
+        "etcd is stopped here, and a complete copy is there",
+        "nothing: only the copy was touched, and it is discarded",
+    ),
+    ActionSpec(
+        "seed_in_manifest",
+        "run etcd once with --force-new-cluster in its manifest, take the flag off, and prove it",
+        "the copy is in place, the original in quarantine, the definition parked",
+        "nothing: the flag's removal is part of the step itself",
+        final=True,
+    ),
+    ActionSpec(
+        "prejoin",
+        "scratch etcd joins as a learner and catches up, then stops",
+        "etcd is stopped here, the old data is in quarantine, the learner was added",
+        "discard the data it fetched",
+    ),
+    ActionSpec(
+        "restart_kubelet",
+        "restart the kubelet, which clears its crash-loop back-off of up to five minutes",
+        "etcd's definition is parked, so that the restart starts nothing half-ready",
+        "nothing: other pods keep running over a restart",
+    ),
+    ActionSpec(
+        "wait_serving",
+        "wait until etcd serves",
+        "its definition is in place",
+        "nothing: it only looks",
+        effects=False,
+    ),
+    ActionSpec(
+        "member_remove",
+        "remove the old member, by an ID re-read just now",
+        "the quorum holds with and without it; it is neither the local nor the last one",
+        "nothing: the host comes back as a new member",
+        final=True,
+    ),
+    ActionSpec(
+        "member_add_learner",
+        "add it as a learner, which has no vote and so cannot cost the quorum",
+        "no other learner is on its way, and no member has its peer URL",
+        "remove the learner again",
+    ),
+    ActionSpec(
+        "member_promote",
+        "promote it to a voter, once the leader says that it is in step",
+        "it is a learner that has started under the kubelet",
+        "nothing: it is a member in good health",
+        final=True,
+    ),
+    ActionSpec(
+        "set_initial_cluster",
+        "bring --initial-cluster and --initial-cluster-state up to date",
+        "the other members hold the quorum while this one restarts",
+        "put back the definition's former bytes",
+    ),
+    ActionSpec(
+        "set_force_new_cluster",
+        "add --force-new-cluster to the parked definition",
+        "the definition is parked",
+        "put back the definition's former bytes",
+    ),
+    ActionSpec(
+        "clear_force_new_cluster",
+        "take --force-new-cluster off the definition",
+        "there is exactly one etcd definition",
+        "put back the definition's former bytes",
+    ),
+)
+
+CATALOG: dict[str, ActionSpec] = {spec.name: spec for spec in _SPECS}
+"""Name → spec of every action."""

@@ -1,0 +1,73 @@
+"""Stages that several recipes share: bring a host back as a learner, and tidy the manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.recipes.builder import PlanBuilder
+from agent.recipes.cluster import Cluster, client_urls, initial_cluster
+
+
+def rejoin(
+    builder: PlanBuilder, cluster: Cluster, host: str, members: Sequence[str], acting: str
+) -> None:
+    """Add the stage that makes a fenced or broken host a member again, with a new identity.
+
+    members: hosts that are members by then, without `host`. acting: the one asked to add it.
+    """
+    urls, name = cluster.peer_urls(host), cluster.name(host)
+    together = initial_cluster(cluster, [*members, host])
+    sources = [url for m in members for url in client_urls(cluster, m)]
+    step = builder.step
+    steps = [
+        step(
+            host, "fence", "no etcd may run here before it has a new identity",
+            reason=f"{name} waits to rejoin as a new member",
+        ),
+        step(host, "relocate_data", "its old data carries the old identity; kept in quarantine"),
+        step(
+            acting, "member_add_learner", "a learner has no vote: the quorum cannot suffer",
+            name=name, peer_urls=urls,
+        ),
+        step(
+            host, "prejoin", "it catches up outside the kubelet, so no back-off is in the way",
+            initial_cluster=together, sources=sources,
+        ),
+        step(host, "install_data", "with an identity in its data the --initial-* flags are void"),
+    ]  # fmt: skip
+    if cluster.is_crash_looping(host):
+        steps.append(
+            step(host, "restart_kubelet", "its back-off would delay the start by up to 5 min")
+        )
+    steps += [
+        step(host, "unpark_definition", "unchanged, so the kubelet starts it at once"),
+        step(host, "wait_serving", "promoted before it runs, it would cost the quorum",
+             learner=True),
+        step(acting, "member_promote", "it is in step", name=name, peer_urls=urls),
+        step(host, "wait_serving", "a voter that serves is the proof"),
+        step(host, "lift_fence", "it is a member again"),
+    ]  # fmt: skip
+    builder.stage(f"Rejoin {host}", steps, waits_for=host)
+
+
+def tidy_manifests(builder: PlanBuilder, cluster: Cluster, members: Sequence[str]) -> None:
+    """Add one stage per host whose --initial-cluster would be wrong for a later empty start.
+
+    A changed manifest restarts its pod, so: one host at a time, last of all, and only where the
+    other voters hold the quorum meanwhile.
+    """
+    wanted = initial_cluster(cluster, members)
+    if len(members) < 3:
+        return
+    for host in members:
+        if not cluster.needs_initial_cluster(host, wanted):
+            continue
+        steps = [
+            builder.step(
+                host, "set_initial_cluster",
+                "an empty member started with the old value would found a cluster of its own",
+                members=wanted, state="existing",
+            ),
+            builder.step(host, "wait_serving", "the next host only after this one serves"),
+        ]  # fmt: skip
+        builder.stage(f"Bring {host}'s --initial-cluster up to date", steps, waits_for=host)

@@ -1,0 +1,184 @@
+"""All hosts of a cluster: connected and surveyed in parallel, reattached after a drop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agent.errors import Locked, RescueError, Unreachable
+from agent.model.codec import from_plain
+from agent.model.facts import Lock, Observation, Sighting, Survey
+from coordinator.agent_file import AgentFile
+from coordinator.channel import Channel, fan_out
+from coordinator.connection import Access, resolve
+from coordinator.delivery import open_channel
+from coordinator.hosts import HostSpec
+from coordinator.inventory import hosts_from_members, probe_ports
+
+_PORTS = (22, 2379, 2380)
+_SURVEY_TIMEOUT = 20.0
+_REATTACH_SECONDS = 90.0
+
+Say = Callable[[str, str], None]
+
+
+class Fleet:
+    """Channels to the hosts of a cluster by name; opened when first needed."""
+
+    def __init__(
+        self, specs: Sequence[HostSpec], agent_file: AgentFile, access: Access, complete: bool
+    ) -> None:
+        """Take the hosts to begin with; unless `complete`, the others are found through them."""
+        self.specs = {spec.name: spec for spec in specs}
+        self._agent, self._access, self._complete = agent_file, access, complete
+        self._channels: dict[str, Channel] = {}
+        self._guard = threading.Lock()
+
+    def channel(self, host: str) -> Channel:
+        """Give the open channel of a host, or open one. Raises what `open_channel` raises."""
+        with self._guard:
+            found = self._channels.get(host)
+        if found is not None:
+            return found
+        opened = open_channel(self.specs[host], self._agent, self._access)
+        with self._guard:
+            self._channels[host] = opened
+        return opened
+
+    def drop(self, host: str) -> None:
+        """Forget a broken channel."""
+        with self._guard:
+            broken = self._channels.pop(host, None)
+        if broken is not None:
+            broken.close()
+
+    def close(self) -> None:
+        """Close all channels; agents finish the step they are in, and end."""
+        for host in list(self._channels):
+            self.drop(host)
+
+    def is_up(self, host: str) -> bool:
+        """Say whether the host can be worked with now; a channel that broke is opened anew."""
+        try:
+            self.channel(host).call("lock", timeout=5)
+            return True
+        except Unreachable:
+            self.drop(host)
+        except RescueError:
+            return True
+        try:
+            self.channel(host)
+        except Unreachable:
+            return False
+        return True
+
+    def call(
+        self,
+        host: str,
+        verb: str,
+        args: dict[str, Any],
+        timeout: float = 120.0,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Any:
+        """Ask one agent; after a drop, reattach and ask again.
+
+        Every verb is safe to repeat: the agent journals what it does, and looks before it acts. An
+        agent whose line was cut may still be finishing its step: its lock is waited for.
+        """
+        deadline = time.monotonic() + _REATTACH_SECONDS
+        while True:
+            try:
+                return self.channel(host).call(verb, args, timeout, on_progress)
+            except (Unreachable, Locked) as error:
+                is_busy = isinstance(error, Locked) and "another agent" in error.seen
+                if (isinstance(error, Locked) and not is_busy) or time.monotonic() > deadline:
+                    raise
+                if on_progress:
+                    on_progress(f"{error.seen}; trying again")
+                if not is_busy:
+                    self.drop(host)
+                time.sleep(0.5)
+
+    # ---- looking -----------------------------------------------------------------------------
+
+    def observe(self) -> tuple[Observation, ...]:
+        """Survey every host in parallel; one that cannot be reached is looked at from outside."""
+        found = self._survey(self.specs)
+        if not self._complete:
+            found.update(self._survey(self._discover(found)))
+        missing = [o for o in found.values() if o.survey is None]
+        if missing:
+            seen = self._sight(missing, [h for h, o in found.items() if o.survey])
+            for host, sightings in seen.items():
+                found[host] = replace(found[host], sightings=tuple(sightings))
+        return tuple(found[host] for host in self.specs if host in found)
+
+    def _survey(self, hosts: Iterable[str]) -> dict[str, Observation]:
+        answers = fan_out(hosts, self._survey_one)
+        return {
+            host: Observation(host, self._address(host), error=str(answer))
+            if isinstance(answer, RescueError)
+            else Observation(host, self._address(host), survey=answer)
+            for host, answer in answers.items()
+        }
+
+    def _survey_one(self, host: str) -> Survey:
+        try:
+            plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
+        except Unreachable:
+            self.drop(host)  # an old line may be dead; a fresh one decides
+            plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
+        return from_plain(Survey, plain, f"survey of {host}")
+
+    def _address(self, host: str) -> str:
+        spec = self.specs[host]
+        return spec.address or resolve(spec, self._access).hostname
+
+    def _discover(self, found: dict[str, Observation]) -> list[str]:
+        """Add the hosts that the surveyed ones' member lists name; give the new names."""
+        new: list[str] = []
+        for host, observation in list(found.items()):
+            if observation.survey is None:
+                continue
+            for spec in hosts_from_members(observation.survey, self.specs[host]):
+                known = {self._address(h) for h in self.specs} | set(self.specs)
+                if spec.name not in known and self._spec_address(spec) not in known:
+                    self.specs[spec.name] = spec
+                    new.append(spec.name)
+        return new
+
+    def _spec_address(self, spec: HostSpec) -> str:
+        return spec.address or resolve(spec, self._access).hostname
+
+    def _sight(
+        self, missing: Sequence[Observation], witnesses: Sequence[str]
+    ) -> dict[str, list[Sighting]]:
+        """Look at unreachable hosts from here and from every host that can be reached."""
+        views = {f"{o.host}|": ("", o) for o in missing}
+        views |= {f"{o.host}|{w}": (w, o) for o in missing for w in witnesses}
+
+        def look(key: str) -> Sighting:
+            witness, target = views[key]
+            if not witness:
+                return probe_ports(target.address, _PORTS)
+            asked = {"address": target.address, "ports": list(_PORTS)}
+            plain = self.channel(witness).call("probe", asked, timeout=10)
+            return replace(from_plain(Sighting, plain), seen_from=witness)
+
+        result: dict[str, list[Sighting]] = {o.host: [] for o in missing}
+        for key, sighting in fan_out(views, look).items():
+            if isinstance(sighting, Sighting):
+                result[key.partition("|")[0]].append(sighting)
+        return result
+
+    def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
+        """Give the lock of every host that answers."""
+        answers = fan_out(hosts, lambda host: self.channel(host).call("lock", timeout=10))
+        return {
+            host: from_plain(Lock, plain, f"lock of {host}") if plain else None
+            for host, plain in answers.items()
+            if not isinstance(plain, RescueError)
+        }

@@ -1,0 +1,240 @@
+"""Carries a plan over the hosts: stage by stage, stopping at the first failure, and resumes it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.errors import Paused, Refused, RescueError, Unreachable
+from agent.model.catalog import CATALOG
+from agent.model.plan import Plan, Stage, Step, plan_to_plain
+from coordinator.channel import fan_out
+from coordinator.fleet import Fleet
+
+_STEP_SILENCE = 180.0
+
+
+class Listener(Protocol):
+    """Who is told how the plan goes on (console.py)."""
+
+    def stage(self, number: int, total: int, stage: Stage, note: str = "") -> None:
+        """Hear that a stage begins, or why it is put off."""
+
+    def step(self, step: Step, outcome: str, seconds: float, result: dict[str, Any]) -> None:
+        """Hear that a step ended: done, already or failed."""
+
+    def progress(self, step: Step, text: str) -> None:
+        """Hear what a step is waiting for."""
+
+
+@dataclass
+class Report:
+    """How far a plan came. timings: step ID → (start, end) on this machine's monotonic clock."""
+
+    done: set[str] = field(default_factory=set)
+    put_off: list[str] = field(default_factory=list)
+    timings: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def outage(self, plan: Plan) -> float | None:
+        """Seconds from the first stop to the first proof of service, of a reseed in this run."""
+        stops = [s.id for s in plan.steps() if s.action == "park_definition"]
+        serves = [s.id for s in plan.steps() if s.action == "wait_serving"]
+        if not stops or not serves or not {stops[0], serves[0]} <= set(self.timings):
+            return None
+        return self.timings[serves[0]][1] - self.timings[stops[0]][0]
+
+
+def holder() -> str:
+    """Who holds the lock: user@machine, and the process."""
+    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+
+
+class Sequencer:
+    """Runs one plan over a fleet."""
+
+    def __init__(self, fleet: Fleet, plan: Plan, listener: Listener) -> None:
+        self._fleet, self._plan, self._listener = fleet, plan, listener
+        self._token = 0
+        self._begun: set[str] = set()
+        self.report = Report()
+
+    def _hosts(self) -> list[str]:
+        """Hosts with steps, in the order of the plan."""
+        return list(dict.fromkeys(step.host for step in self._plan.steps()))
+
+    def begin(self) -> None:
+        """Take the lock on every host that answers, with a token larger than any seen.
+
+        Raises Locked where another plan holds one, and Unreachable where a host that the plan
+        needs now does not answer.
+        """
+        hosts = self._hosts()
+        locks = self._fleet.locks(hosts)
+        self._token = 1 + max((lock.token for lock in locks.values() if lock), default=0)
+        for host, answer in fan_out(locks, self._begin_one).items():
+            if isinstance(answer, RescueError):
+                self._give_back()
+                raise answer
+            self._begun.add(host)
+            self.report.done |= set(answer["done"])
+
+    def _begin_one(self, host: str) -> Any:
+        plan = plan_to_plain(self._plan)
+        args = {"plan": plan, "holder": holder(), "token": self._token}
+        return self._fleet.call(host, "begin", args)
+
+    def _give_back(self) -> None:
+        """Give back locks taken, where nothing was done yet under them."""
+        if not self.report.done:
+            self._end("rolled-back", self._begun)
+
+    def run(self) -> Report:
+        """Run every stage that can be run. Raises the error of the first step that fails."""
+        total = len(self._plan.stages)
+        for number, stage in enumerate(self._plan.stages, 1):
+            if all(step.id in self.report.done for step in stage.steps):
+                continue
+            if stage.waits_for and not self._is_here(stage.waits_for):
+                self.report.put_off.append(stage.waits_for)
+                note = f"{stage.waits_for} does not answer; put off"
+                self._listener.stage(number, total, stage, note)
+                continue
+            self._listener.stage(number, total, stage)
+            self._run_stage(stage)
+        return self.report
+
+    def _is_here(self, host: str) -> bool:
+        if host in self.report.put_off:
+            return False
+        if not self._fleet.is_up(host):
+            return False
+        if host not in self._begun:
+            answer = self._begin_one(host)
+            self._begun.add(host)
+            self.report.done |= set(answer["done"])
+        return True
+
+    def _run_stage(self, stage: Stage) -> None:
+        """Run the steps not yet done; a look is repeated where anything is left to do after it."""
+        missing = [step.id not in self.report.done for step in stage.steps]
+        last = max((i for i, is_missing in enumerate(missing) if is_missing), default=-1)
+        todo = [
+            step
+            for i, step in enumerate(stage.steps)
+            if missing[i] or (i < last and not CATALOG[step.action].effects)
+        ]
+        if not stage.parallel:
+            for step in todo:
+                self._run_step(step)
+            return
+        by_host = {s.host: [t for t in todo if t.host == s.host] for s in todo}
+
+        def run_host(host: str) -> None:
+            for step in by_host[host]:
+                self._run_step(step)
+
+        failures = [e for e in fan_out(by_host, run_host).values() if isinstance(e, RescueError)]
+        if failures:
+            raise failures[0]
+
+    def _run_step(self, step: Step) -> None:
+        start = time.monotonic()
+        args = {"plan": self._plan.id, "step": step.id, "token": self._token}
+        try:
+            outcome = self._fleet.call(
+                step.host, "step", args, _STEP_SILENCE,
+                lambda text: self._listener.progress(step, text),
+            )  # fmt: skip
+        except RescueError as error:
+            self._listener.step(step, "failed", time.monotonic() - start, error.to_plain())
+            raise
+        self.report.timings[step.id] = (start, time.monotonic())
+        self.report.done.add(step.id)
+        self._listener.step(step, outcome["outcome"], outcome["seconds"], outcome["result"])
+
+    def skip_host(self, host: str, reason: str) -> None:
+        """Put the stages that wait for `host` off for good, by the operator's word."""
+        for stage in self._plan.stages:
+            for step in stage.steps if stage.waits_for == host else ():
+                if step.id not in self.report.done and step.host in self._begun:
+                    args = {"plan": self._plan.id, "step": step.id, "token": self._token}
+                    self._fleet.call(step.host, "skip", {**args, "reason": reason})
+                self.report.done.add(step.id)
+
+    def finish(self) -> None:
+        """Close the plan everywhere and give the locks back. Raises Paused where steps are left."""
+        if self.report.put_off:
+            hosts = ", ".join(dict.fromkeys(self.report.put_off))
+            raise Paused(
+                f"done as far as can be: {hosts} did not answer",
+                "the cluster serves; what is left waits for these hosts",
+                f"when they are back: fab resume   (gone for good: fab resume --drop {hosts})",
+            )
+        self._end("complete", self._begun)
+
+    def _end(self, kind: str, hosts: set[str]) -> None:
+        args = {"plan": self._plan.id, "token": self._token, "kind": kind}
+        fan_out(sorted(hosts), lambda host: self._fleet.call(host, "end", args, 30))
+
+    def rollback(self) -> list[str]:
+        """Take every step back, the last first, and close the plan; the IDs of those undone.
+
+        Raises Refused past the point of no return, saying what remains to be done instead.
+        """
+        begun = self._begun_steps()
+        final = [s for s in self._plan.steps() if s.final and s.id in begun]
+        if final:
+            left = [s for s in self._plan.steps() if s.id not in self.report.done]
+            raise Refused(
+                f"step {final[0].id} ({final[0].action} on {final[0].host}) is past the point of "
+                "no return",
+                f"{len(left)} steps remain, the next is {left[0].action} on {left[0].host}"
+                if left
+                else "nothing remains to be done",
+                f"fab resume {self._plan.short_id}",
+            )
+        undone = []
+        for step in reversed([s for s in self._plan.steps() if s.id in begun]):
+            args = {"plan": self._plan.id, "step": step.id, "token": self._token}
+            outcome = self._fleet.call(step.host, "undo", args, _STEP_SILENCE)
+            self._listener.step(step, outcome["outcome"], outcome["seconds"], {})
+            undone.append(step.id)
+        self._end("rolled-back", self._begun)
+        return undone
+
+    def _begun_steps(self) -> set[str]:
+        """IDs of steps that any host's journal says were begun or done. Needs all hosts."""
+        silent = [h for h in self._hosts() if h not in self._begun and self._touched(h)]
+        if silent:
+            raise Unreachable(
+                f"{', '.join(silent)} did not answer",
+                "what was done there cannot be taken back from here",
+                "make them reachable, then: fab rollback",
+            )
+        begun: set[str] = set()
+        for host in sorted(self._begun):
+            for facts in self._fleet.call(host, "journal", {}):
+                if facts["plan"] == self._plan.id:
+                    begun |= set(facts["done"]) | set(facts["begun"])
+        return begun
+
+    def _touched(self, host: str) -> bool:
+        """True if steps on `host` could have been run: it is no host whose stages were put off."""
+        needs = [
+            stage.waits_for for stage in self._plan.stages for s in stage.steps if s.host == host
+        ]
+        return any(not waits_for for waits_for in needs)
+
+
+def open_plans(journals: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
+    """Plan ID → hosts on which it is open, the newest plan last. journals: (host, JournalFacts)."""
+    found: dict[str, list[str]] = {}
+    for host, facts in sorted(journals, key=lambda pair: float(pair[1]["updated"])):
+        if facts["state"] == "open":
+            found.setdefault(str(facts["plan"]), []).append(host)
+    return found
