@@ -19,6 +19,7 @@ from agent.diagnosis.advice import (
     remedy,
     urgency,
 )
+from agent.diagnosis.matching import distinct
 from agent.diagnosis.members import judge
 from agent.diagnosis.quorum import quorum
 from agent.diagnosis.reseed import (
@@ -43,7 +44,7 @@ def diagnose(observations: Sequence[Observation], declared_lost: Sequence[str] =
     anywhere; its target is the best of the usable voters; its consent names every voter that was
     not surveyed and not declared lost.
     """
-    hosts = sorted(observations, key=lambda o: o.host)
+    hosts, doubled = distinct(observations)
     witness = witnesses.choose(hosts)
     members = judge(hosts, witness)
     state, why = cluster_state(hosts, members, witness)
@@ -57,7 +58,7 @@ def diagnose(observations: Sequence[Observation], declared_lost: Sequence[str] =
         quorum=quorum(len(voters)) if voters else 0,
         serving=sum(m.serves for m in voters),
         leader=leader_host(hosts, members),
-        warnings=warnings(hosts, members, witness),
+        warnings=(*doubled, *warnings(hosts, members, witness)),
     )
     return _advise(diagnosis, declared_lost)
 
@@ -88,8 +89,6 @@ def _advise_host(
     diagnosis: Diagnosis, member: MemberVerdict, declared_lost: Collection[str]
 ) -> Advice:
     if diagnosis.state in (ClusterState.HEALTHY, ClusterState.DEGRADED):
-        if not member.id and member.state is MemberState.UNREACHABLE:
-            return advise_member(diagnosis, member)
         return advise_member(diagnosis, member, declared_lost)
     if diagnosis.state is ClusterState.SPLIT:
         return Advice(refusal=Refusal(REPLACE, diagnosis.why, SPLIT_WHY, SPLIT_NEXT))
@@ -101,19 +100,21 @@ def _advise_host(
         return Advice(refusal=Refusal(REPLACE, seen, why, remedy(member)))
     if diagnosis.state is ClusterState.UNKNOWN:
         return Advice(refusal=replace(refuse_reseed(diagnosis), recipe=REPLACE))
-    return Advice(refusal=_needs_quorum(diagnosis))
+    seen = f"{member.host}: {member.why}; {diagnosis.why}"
+    why = "a member is added or removed through the quorum, and there is none"
+    return Advice(refusal=Refusal(REPLACE, seen, why, _next_for_quorum(diagnosis)))
 
 
-def _needs_quorum(diagnosis: Diagnosis) -> Refusal:
+def _next_for_quorum(diagnosis: Diagnosis) -> str:
+    """How the quorum comes back: the recipe offered, or what stands in its way."""
+    if diagnosis.recipe == RESTART:
+        return f"fab rescue-node {diagnosis.target}"
+    if not diagnosis.recipe:
+        return diagnosis.refusals[0].next if diagnosis.refusals else "fab diagnose"
     unseen = [name for name, _ in diagnosis.consent if _is_absent(diagnosis.member(name))]
     lost = "".join(f" --lost {name}" for name in unseen)
-    gone = f" (only if {' and '.join(unseen)} is gone for good)" if unseen else ""
-    return Refusal(
-        REPLACE,
-        diagnosis.why,
-        "a member is added or removed through the quorum, and there is none",
-        f"fab rescue-quorum{lost}{gone}",
-    )
+    gone = f" (only for hosts that are gone for good: {', '.join(unseen)})" if unseen else ""
+    return f"fab rescue-quorum{lost}{gone}"
 
 
 def _is_absent(member: Optional[MemberVerdict]) -> bool:
@@ -146,7 +147,8 @@ def _advise_serving(diagnosis: Diagnosis, declared_lost: Collection[str]) -> Dia
     member, advice = offers[0]
     consent: tuple[tuple[str, str], ...] = ()
     if advice.recipe == REMOVE and not declares(declared_lost, member):
-        consent = ((member.host, f"{member.why}: say that it is gone for good"),)
+        reason = f"{member.why}: is it gone for good? If it lives, name its host too, with -H"
+        consent = ((member.host, reason),)
     return replace(
         diagnosis,
         recipe=advice.recipe,

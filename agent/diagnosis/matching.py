@@ -42,6 +42,35 @@ def match(observations: Sequence[Observation], witness: Witness) -> dict[str, Me
     return found
 
 
+def distinct(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
+    """(each machine once, sorted by host; what to say of the ones left out).
+
+    An inventory may name one machine twice; counted twice it would be two members.
+    """
+
+    def key(o: Observation) -> tuple[str, bool, float, str, str]:
+        time = o.survey.time if o.survey else 0.0
+        return o.host, o.survey is None, -time, o.address, o.error
+
+    kept: list[Observation] = []
+    said: list[str] = []
+    machines: dict[tuple[object, ...], str] = {}
+    for observation in sorted(observations, key=key):
+        if kept and kept[-1].host == observation.host:
+            said.append(f"{observation.host} is given twice; the first survey of it counts")
+            continue
+        survey = observation.survey
+        if survey is not None and survey.machine_id:
+            # All four: copied machines share an ID, and containers of one machine a boot.
+            machine = (survey.machine_id, survey.boot_id, survey.hostname, survey.addresses)
+            other = machines.setdefault(machine, observation.host)
+            if other != observation.host:
+                said.append(f"{observation.host} is the same machine as {other}; it counts once")
+                continue
+        kept.append(observation)
+    return kept, said
+
+
 def cloned(observations: Sequence[Observation]) -> list[str]:
     """What to say of hosts whose data carries the same member ID; empty where none does."""
     owners: dict[tuple[str, str], list[str]] = {}

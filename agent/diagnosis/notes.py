@@ -46,8 +46,8 @@ def why(state: MemberState, survey: Survey, cause: Optional[Cause], behind: int)
 def _why_down(state: MemberState, survey: Survey, cause: Optional[Cause]) -> str:
     if state is MemberState.FENCED and survey.fence is not None:
         fence = survey.fence
-        day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(0.0, fence.time)))
-        return f"fenced by plan {fence.plan[:12]} at {day}: {fence.reason or 'no reason given'}"
+        when = _day(fence.time)
+        return f"fenced by plan {fence.plan[:12]} {when}: {fence.reason or 'no reason given'}"
     if state is MemberState.REMOVED:
         return f"the cluster has removed member {signs.own_id(survey)}, whose data is still here"
     if state is MemberState.NO_DATA:
@@ -58,6 +58,13 @@ def _why_down(state: MemberState, survey: Survey, cause: Optional[Cause]) -> str
     ]
     tail = f": {cause.summary}" if cause else ""
     return f"no etcd runs; its definition is {where}{tail}"
+
+
+def _day(seconds: float) -> str:
+    try:
+        return time.strftime("at %Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "at an unreadable time"
 
 
 def _why_corrupt(survey: Survey, cause: Optional[Cause]) -> str:

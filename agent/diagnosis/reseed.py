@@ -153,7 +153,7 @@ def _offer_restart(
     return replace(
         diagnosis,
         recipe=RESTART,
-        recipe_why=f"start {names}: their data is intact, and with them there is a quorum again",
+        recipe_why=f"start {names}: stopped with intact data, and enough for a quorum again",
         target=ranked[0].host,
         refusals=(*diagnosis.refusals, *refusals),
     )
@@ -227,7 +227,7 @@ SPLIT_NEXT = (
 def _unknown_next(diagnosis: Diagnosis) -> str:
     steps = [f"{m.host}: {remedy(m)}" for m in diagnosis.members if is_fixable(m)]
     steps += [
-        f"make SSH to {m.host} work, or power it off"
+        f"make SSH to {m.host} work"
         for m in diagnosis.members
         if m.state is MemberState.UNREACHABLE
     ]

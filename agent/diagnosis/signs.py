@@ -99,8 +99,8 @@ def is_looping(survey: Survey) -> bool:
     if last is None:
         return has_cause and not runs(survey)
     restarted = last.attempt >= 1 or "backoff" in last.reason.lower().replace("-", "")
-    if last.state == "running":
-        return restarted and has_cause
+    if last.state == "running":  # peers that cannot be dialled end no etcd
+        return restarted and any(cause.kind != "network" for cause in causes(survey))
     return restarted and (has_cause or not survey.causes)
 
 
