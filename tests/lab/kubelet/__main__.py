@@ -1,0 +1,20 @@
+"""Start the stand-in: `python -m kubelet --config=FILE`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .agent import Agent
+from .timing import KubeletTiming
+
+
+def main() -> None:
+    """Read the configuration and run for ever."""
+    parser = argparse.ArgumentParser(prog="kubelet")
+    parser.add_argument("--config", type=Path, default=Path("/etc/lab-kubelet.yaml"))
+    timing = KubeletTiming.from_file(parser.parse_args().config)
+    Agent(timing).run()
+
+
+main()

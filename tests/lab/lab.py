@@ -1,0 +1,207 @@
+"""A lab: hosts, their network and their etcd cluster, inside an enclosure."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from tests.lab import bootstrap, enclosure, manifests, names, network, operator_home, pki, recipe
+from tests.lab.commands import run
+from tests.lab.disk import Disk, DiskOptions, base_root
+from tests.lab.etcd_client import EtcdClient, Member
+from tests.lab.etcd_versions import VERSIONS
+from tests.lab.host import Host, wait_until
+from tests.lab.kubelet.timing import KubeletTiming
+from tests.lab.options import LabOptions
+from tests.lab.paths import STATE_DIR
+
+_OPTIONS_FILE = STATE_DIR / "lab.json"
+MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
+
+
+class Lab:
+    """The hosts of one cluster. One lab per enclosure."""
+
+    def __init__(self, options: LabOptions) -> None:
+        self.options = options
+        self.etcd_dir = recipe.etcd_dir(options.etcd)
+        store = self.etcd_dir / "store"
+        self.hosts: dict[str, Host] = {}
+        for index in range(options.hosts):
+            name = names.host_name(index)
+            disk_options = options.disks.get(name, DiskOptions())
+            self.hosts[name] = Host(Disk(index, base_root(), store, disk_options))
+
+    # Life
+
+    @classmethod
+    def start(
+        cls,
+        hosts: int = 3,
+        etcd: str = "3.5",
+        kubelet: KubeletTiming | None = None,
+        *,
+        data_dir_kind: Mapping[str, str] | None = None,
+        data_dir_size: Mapping[str, str] | None = None,
+        without_python: Iterable[str] = (),
+        quota: int | None = None,
+        wait: bool = True,
+    ) -> Lab:
+        """Build and boot a lab in this enclosure; returns when the cluster is healthy.
+
+        data_dir_kind: host -> plain, mount or symlink; data_dir_size: host -> size of a file system
+        of its own for etcd (like 64m); without_python: hosts with no python3 on PATH; quota: etcd's
+        --quota-backend-bytes.
+        """
+        kinds, sizes, bare = data_dir_kind or {}, data_dir_size or {}, set(without_python)
+        disks = {
+            name: DiskOptions(kinds.get(name, "plain"), sizes.get(name, ""), name not in bare)
+            for name in {*kinds, *sizes, *bare}
+        }
+        options = LabOptions(hosts, etcd, kubelet or KubeletTiming(), disks, quota)
+        return cls.start_with(options, wait=wait)
+
+    @classmethod
+    def start_with(cls, options: LabOptions, *, wait: bool = True) -> Lab:
+        """Like start, with ready-made options."""
+        if not enclosure.is_enclosed():
+            raise RuntimeError("a lab runs inside an enclosure: python -m tests.lab enclose -- …")
+        if _OPTIONS_FILE.exists():
+            raise RuntimeError("this enclosure has a lab already")
+        lab = cls(options)
+        _OPTIONS_FILE.write_text(options.to_json())
+        lab._build()
+        lab._restore_and_boot(wait=wait)
+        return lab
+
+    @classmethod
+    def attach(cls) -> Lab:
+        """The lab that already runs in this enclosure."""
+        return cls(LabOptions.from_json(_OPTIONS_FILE.read_text()))
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Power everything off and take the lab apart; another one may then start here."""
+        self._each(Host.power_cut)
+        for host in self.hosts.values():
+            network.remove(host.name)
+            host.disk.remove()
+        network.remove_bridge()
+        shutil.rmtree(STATE_DIR / "hosts", ignore_errors=True)
+        _OPTIONS_FILE.unlink(missing_ok=True)
+
+    def reset(self, *, wait: bool = True) -> None:
+        """Bring hosts, network and the operator's home back to how they were after start."""
+        self._each(Host.power_cut)
+        operator_home.restore()
+        self._restore_and_boot(wait=wait)
+
+    def _build(self) -> None:
+        network.create_bridge()
+        authorities = pki.Authorities.make()
+        public_keys = {}
+        for host in self.hosts.values():
+            host.disk.prepare()
+            network.plug_in(host.name, host.address)
+            public_keys[host.name] = host.disk.add_ssh_keys()
+            authorities.write_host(host.disk.golden_folder("/etc/kubernetes/pki"), host.index)
+            self._write_manifest(host)
+            host.disk.put_golden("/etc/lab-kubelet.yaml", self.options.kubelet.to_yaml())
+        operator_home.trust(public_keys)
+        golden = bootstrap.ensure_golden_data(self.options.etcd, list(self.hosts.values()))
+        for host in self.hosts.values():
+            host.disk.golden_data.symlink_to(golden / host.name)
+
+    def _write_manifest(self, host: Host) -> None:
+        number = (self.etcd_dir / "number").read_text()
+        version = VERSIONS[self.options.etcd]
+        text = manifests.etcd_manifest(host.index, version, number, self.options.quota)
+        host.disk.put_golden(MANIFEST, text, 0o600)
+
+    def _restore_and_boot(self, *, wait: bool) -> None:
+        def revive(host: Host) -> None:
+            network.heal(host.name)
+            host.disk.restore()
+            host.boot(wait=False)
+
+        self._each(revive)
+        if wait:
+            self._each(Host.wait_for_ssh)
+            self.wait_healthy()
+
+    def _each(self, action: Callable[[Host], None]) -> None:
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            list(pool.map(action, self.hosts.values()))
+
+    # The cluster
+
+    def client(self, host: str | Host, timeout: float = 5.0) -> EtcdClient:
+        """A client of one member, over the lab's network."""
+        found = self._host(host)
+        return EtcdClient(found.address, self._pki(), timeout)
+
+    def _host(self, host: str | Host) -> Host:
+        return host if isinstance(host, Host) else self.hosts[host]
+
+    def _pki(self) -> Path:
+        """The certificates as they were made, whatever happened on the hosts since."""
+        return self.hosts[names.host_name(0)].disk.golden / "etc/kubernetes/pki/etcd"
+
+    def wait_healthy(
+        self, hosts: Sequence[str | Host] | None = None, timeout: float = 60.0
+    ) -> None:
+        """Wait until every one of these members answers a linearizable read."""
+        deadline = time.monotonic() + timeout
+        for host in map(self._host, hosts or list(self.hosts)):
+            client = self.client(host, timeout=1.0)
+            left = max(0.0, deadline - time.monotonic())
+            wait_until(client.is_healthy, left, f"etcd on {host.name} to serve reads")
+
+    def is_healthy(self, host: str | Host) -> bool:
+        """Whether a member answers a linearizable read now."""
+        return self.client(host, timeout=1.5).is_healthy()
+
+    def etcdctl(self, host: str | Host, *arguments: str, check: bool = True) -> str:
+        """Run the real etcdctl of the lab's version, on the operator's side, against one member."""
+        found = self._host(host)
+        certificates = self._pki()
+        words = [
+            f"--endpoints=https://{found.address}:2379",
+            f"--cacert={certificates / 'ca.crt'}",
+            f"--cert={certificates / 'healthcheck-client.crt'}",
+            f"--key={certificates / 'healthcheck-client.key'}",
+        ]
+        program = self.etcd_dir / "bin/etcdctl"
+        environment = {"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"}
+        return run([program, *words, *arguments], check=check, env=environment).stdout
+
+    def put_keys(
+        self, count: int, prefix: str = "/registry/lab/", size: int = 64, host: str | None = None
+    ) -> dict[str, bytes]:
+        """Write numbered keys with values of one size; returns what was written."""
+        pairs = {f"{prefix}{i:06d}": f"{i:06d}".encode().ljust(size, b".") for i in range(count)}
+        self.client(host or names.host_name(0), timeout=30).put_many(pairs.items())
+        return pairs
+
+    def get_all(self, host: str | None = None, *, serializable: bool = False) -> dict[str, bytes]:
+        """Every key of the cluster, read through a member."""
+        client = self.client(host or names.host_name(0), timeout=30)
+        return client.get_all(serializable=serializable)
+
+    def members(self, host: str | Host) -> list[Member]:
+        """The configured members, as one of them lists them."""
+        return self.client(host).members()

@@ -1,0 +1,30 @@
+"""Names and addresses: which host has which, and who the operator is."""
+
+from __future__ import annotations
+
+MAX_HOSTS = 9
+BRIDGE = "lab0"
+OPERATOR_ADDRESS = "10.77.0.1"
+PREFIX_LENGTH = 24
+
+
+def host_name(index: int) -> str:
+    """The name of the index-th control-plane host, which is its etcd member's name too."""
+    return f"master-{index}"
+
+
+def host_address(index: int) -> str:
+    """The address of the index-th control-plane host."""
+    return f"10.77.0.{10 + index}"
+
+
+def all_hosts() -> dict[str, str]:
+    """Every possible host: name -> address."""
+    return {host_name(i): host_address(i) for i in range(MAX_HOSTS)}
+
+
+def hosts_file() -> str:
+    """An /etc/hosts in which every host of the lab has its name."""
+    lines = ["127.0.0.1 localhost", "::1 localhost", f"{OPERATOR_ADDRESS} operator"]
+    lines += [f"{address} {name}" for name, address in all_hosts().items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,40 @@
+"""What a lab can be asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.lab.disk import DiskOptions
+from tests.lab.etcd_versions import VERSIONS
+from tests.lab.kubelet.timing import KubeletTiming
+from tests.lab.names import MAX_HOSTS
+
+
+@dataclass(frozen=True)
+class LabOptions:
+    """One lab: how many hosts, which etcd, how fast a kubelet, and how hosts differ."""
+
+    hosts: int = 3
+    etcd: str = "3.5"
+    kubelet: KubeletTiming = field(default_factory=KubeletTiming)
+    disks: dict[str, DiskOptions] = field(default_factory=dict)
+    quota: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hosts <= MAX_HOSTS:
+            raise ValueError(f"a lab has 1 to {MAX_HOSTS} hosts, not {self.hosts}")
+        if self.etcd not in VERSIONS:
+            raise ValueError(f"etcd {self.etcd} is unknown; known: {', '.join(VERSIONS)}")
+
+    def to_json(self) -> str:
+        """The text from which from_json makes the same options."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LabOptions:
+        """Read what to_json wrote."""
+        told: dict[str, Any] = json.loads(text)
+        disks = {name: DiskOptions(**options) for name, options in told.pop("disks").items()}
+        return cls(**{**told, "kubelet": KubeletTiming(**told["kubelet"]), "disks": disks})

@@ -1,0 +1,114 @@
+"""What the base of every host consists of; a change here makes a new base."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.lab.paths import CACHE_DIR, LAB_DIR
+
+SUITE = "bookworm"
+# The machine's own packages that the lab works with: program -> package.
+MACHINE_PROGRAMS = {
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "ssh": "openssh-client",
+}
+BASE_PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "iproute2",
+    "procps",
+    "containerd",
+    "runc",
+    "haproxy",
+    "python3",
+    "sudo",
+    "e2fsprogs",
+    "attr",
+    "strace",
+    "openssl",
+    "ca-certificates",
+    "tar",
+    "xz-utils",
+]
+ENABLED_UNITS = ("lab-prepare.service", "containerd.service", "ssh.service", "kubelet.service")
+DISABLED_UNITS = [
+    "getty@tty1.service",
+    "console-getty.service",
+    "haproxy.service",
+    "e2scrub_reap.service",
+    "systemd-pstore.service",
+    "remote-fs.target",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "systemd-udevd.service",
+    "systemd-network-generator.service",
+    "systemd-update-utmp.service",
+    "logrotate.timer",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-logind.service",
+]
+LOGIN_USER = "core"
+HOST_FILES = LAB_DIR / "hostfiles"
+CRICTL_DIR = LAB_DIR / "crictl"
+GO_FALLBACK_SUITE = "bookworm-backports"
+GO_FALLBACK_PACKAGES = ("golang-1.23-go", "golang-1.23-src")
+
+
+def digest(*parts: str | Path | Iterable[str]) -> str:
+    """A short hash over words and over the files below directories."""
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for file in sorted(p for p in part.rglob("*") if p.is_file()):
+                state.update(f"{file.relative_to(part)}:{file.stat().st_mode}\0".encode())
+                state.update(file.read_bytes())
+        else:
+            state.update(repr(part if isinstance(part, str) else list(part)).encode() + b"\0")
+    return state.hexdigest()[:12]
+
+
+def base_dir() -> Path:
+    """The cache directory of the root file system under every host."""
+    build = (LAB_DIR / "build.py").read_text()
+    key = digest(SUITE, BASE_PACKAGES, ENABLED_UNITS, DISABLED_UNITS, HOST_FILES, CRICTL_DIR, build)
+    return CACHE_DIR / f"base-{key}"
+
+
+def debootstrap_dir() -> Path:
+    """The untouched result of debootstrap, from which bases are made."""
+    return CACHE_DIR / f"debootstrap-{digest(SUITE, BASE_PACKAGES)}"
+
+
+def crictl_build_dir() -> Path:
+    """The cache directory of the built crictl."""
+    return CACHE_DIR / f"crictl-{digest(CRICTL_DIR)}"
+
+
+def etcd_dir(name: str) -> Path:
+    """The cache directory of one etcd version: binaries, and a containerd store with its image."""
+    sources = [
+        (LAB_DIR / file).read_text() for file in ("etcd_build.py", "images.py", "etcd_versions.py")
+    ]
+    return CACHE_DIR / f"etcd-{name}-{digest(name, sources, base_dir().name)}"
+
+
+def keys_dir() -> Path:
+    """The cache directory of ready-made RSA keys."""
+    return CACHE_DIR / "keys-1"
+
+
+def golden_dir(name: str, hosts: int) -> Path:
+    """The cache directory of the data directories of a fresh cluster."""
+    bootstrap = (LAB_DIR / "bootstrap.py").read_text()
+    return CACHE_DIR / f"golden-{digest(etcd_dir(name).name, str(hosts), bootstrap)}"
