@@ -24,7 +24,7 @@ GHOST is a member that no observed host answers for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Callable, Optional
 
@@ -206,36 +206,38 @@ def look(observations: Sequence[Observation], witness: Witness) -> Scene:
 def _verdict(case: Case) -> MemberVerdict:
     state = next(state for state, holds in _ROWS if holds(case))
     member = case.member
-    host = case.host
-    name, member_id = (member.name, member.id) if member else ("", "")
-    peer_urls = member.peer_urls if member else ()
-    voter = member is not None and not member.is_learner
-    if state is MemberState.UNREACHABLE:
-        seen = signs.seen_alive(case.observation)
-        return MemberVerdict(
-            host,
-            name,
-            member_id,
-            state,
-            notes.why_unreachable(case.observation),
-            peer_urls,
-            voter,
-            seen_alive=seen,
-            runs=bool(seen),
-            serves=any(s.linearizable for s in case.observation.sightings),
-        )
+    verdict = MemberVerdict(
+        host=case.host,
+        name=member.name if member else "",
+        id=member.id if member else "",
+        state=state,
+        why="",
+        peer_urls=member.peer_urls if member else (),
+        voter=member is not None and not member.is_learner,
+    )
+    return _unsurveyed(verdict, case) if case.observation.survey is None else _seen(verdict, case)
+
+
+def _unsurveyed(verdict: MemberVerdict, case: Case) -> MemberVerdict:
+    seen = signs.seen_alive(case.observation)
+    return replace(
+        verdict,
+        why=notes.why_unreachable(case.observation),
+        seen_alive=seen,
+        runs=bool(seen),
+        serves=any(s.linearizable for s in case.observation.sightings),
+    )
+
+
+def _seen(verdict: MemberVerdict, case: Case) -> MemberVerdict:
     survey = case.survey
     wal = survey.offline.wal if survey.offline else None
     db = survey.offline.db if survey.offline else None
     online = survey.online if signs.answers(survey) else None
-    return MemberVerdict(
-        host=host,
-        name=name or (survey.config.name if survey.config else ""),
-        id=member_id,
-        state=state,
-        why=notes.why(state, survey, case.cause, case.behind),
-        peer_urls=peer_urls,
-        voter=voter,
+    return replace(
+        verdict,
+        name=verdict.name or (survey.config.name if survey.config else ""),
+        why=notes.why(verdict.state, survey, case.cause, case.behind),
         stopped=signs.is_proved_stopped(survey),
         usable=case.is_usable,
         position=(wal.last_term, wal.last_index) if wal else (0, 0),

@@ -316,7 +316,9 @@ def test_declared_lost_but_its_port_answers() -> None:
     verdict = diagnose(hosts, ["master-5"])
     assert verdict.state is ClusterState.QUORUM_LOST
     assert verdict.recipe == ""
-    assert "port 2380 answers from master-1" in refusal(verdict, "reseed").seen
+    assert (
+        "declared lost, but its port 2380 answers from master-1" in refusal(verdict, "reseed").seen
+    )
 
 
 def test_starting_what_is_stopped_comes_before_a_reseed() -> None:
@@ -331,6 +333,13 @@ def test_fenced_members_are_not_simply_started() -> None:
     verdict = diagnose([LAB.fenced(0), LAB.fenced(1), LAB.unreachable(2)])
     assert verdict.recipe == "reseed"
     assert "master-3" in dict(verdict.consent)
+
+
+def test_members_of_an_unfinished_plan_are_not_simply_started() -> None:
+    parked = [with_survey(LAB.stopped(n), journals=(open_journal(),)) for n in (0, 1)]
+    verdict = diagnose([*parked, LAB.wiped(2)])
+    assert verdict.recipe != "restart-member"
+    assert any("fab resume" in warning for warning in verdict.warnings)
 
 
 # ---- warnings ------------------------------------------------------------------------------------
