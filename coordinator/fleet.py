@@ -163,10 +163,12 @@ class Fleet:
         def look(key: str) -> Sighting:
             witness, target = views[key]
             if not witness:
-                return probe_ports(target.address, _PORTS)
+                here: Sighting = probe_ports(target.address, _PORTS)
+                return here
             asked = {"address": target.address, "ports": list(_PORTS)}
             plain = self.channel(witness).call("probe", asked, timeout=10)
-            return replace(from_plain(Sighting, plain), seen_from=witness)
+            seen: Sighting = from_plain(Sighting, plain, f"sighting from {witness}")
+            return replace(seen, seen_from=witness)
 
         result: dict[str, list[Sighting]] = {o.host: [] for o in missing}
         for key, sighting in fan_out(views, look).items():

@@ -38,6 +38,7 @@ class Report:
 
     done: set[str] = field(default_factory=set)
     put_off: list[str] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
     timings: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def outage(self, plan: Plan) -> float | None:
@@ -159,6 +160,7 @@ class Sequencer:
 
     def skip_host(self, host: str, reason: str) -> None:
         """Put the stages that wait for `host` off for good, by the operator's word."""
+        self.report.dropped.add(host)
         for stage in self._plan.stages:
             for step in stage.steps if stage.waits_for == host else ():
                 if step.id not in self.report.done and step.host in self._begun:

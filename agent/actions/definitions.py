@@ -171,7 +171,7 @@ class UnparkDefinition(Action[DefinitionArgs]):
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
         if undo is None:
             return bool(args.path and args.sha256) and file_hash(ctx.host, args.path) == args.sha256
-        return file_hash(ctx.host, undo["path"]) == undo["sha256"]
+        return bool(file_hash(ctx.host, undo["path"]) == undo["sha256"])
 
     def prepare(self, ctx: Context, args: DefinitionArgs) -> Data:
         parked = self._parked(ctx, args)

@@ -17,8 +17,9 @@ from agent.actions.data import DataArgs, data_places, require_space
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
+from agent.etcd_answers import Status
 from agent.etcd_client import EtcdClient
-from agent.model.facts import EtcdConfig, OnlineFacts, TlsFiles
+from agent.model.facts import EtcdConfig, TlsFiles
 
 _PASSED_ON = ("quota-backend-bytes", "max-request-bytes", "max-txn-ops", "snapshot-count")
 """Flags that the data may depend on; everything else is ours or a default."""
@@ -264,7 +265,7 @@ class Prejoin(Action[PrejoinArgs]):
         ctx.host.discard(data_places(ctx, args).work)
 
 
-def _source_status(sources: tuple[str, ...], config: EtcdConfig) -> OnlineFacts:
+def _source_status(sources: tuple[str, ...], config: EtcdConfig) -> Status:
     """Give the status of the first member that answers: what the learner must reach and hold."""
     said = []
     for source in sources:

@@ -34,7 +34,8 @@ def reseed(
             "nothing says how its etcd is meant to run",
             f"put the definition back on {seed}, then run this again",
         )
-    others = [m.host for m in diagnosis.members if m.host and m.host != seed]
+    known = cluster.addresses  # a member that no host answers for has nowhere to rejoin on
+    others = [m.host for m in diagnosis.members if m.id and m.host in known and m.host != seed]
     rejoining = sorted(others, key=lambda h: (cluster.survey(h) is None, h))
     reachable = [h for h in rejoining if cluster.survey(h) is not None]
     builder = PlanBuilder("reseed", diagnosis.recipe_why, cluster.addresses)

@@ -1,0 +1,45 @@
+# etcd-rescue. Two commands do all the set-up on a fresh Debian 12 machine as root:
+#   make demo    a real cluster loses its quorum and is brought back
+#   make test    format, lint, types, unit tests, and the tests on the lab's real hosts
+SHELL := /bin/bash
+PY    := .venv/bin/python
+N     ?= 200
+
+.PHONY: demo test check unit lab-test lab bench agent format clean
+
+demo: .venv/ready lab
+	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
+
+test: check unit lab-test
+
+check: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+unit: .venv/ready
+	.venv/bin/pytest tests/unit -q
+
+lab-test: .venv/ready lab
+	.venv/bin/pytest tests/lab -q
+
+bench: .venv/ready lab
+	@$(PY) -m tests.lab enclose -- $(PY) -m bench
+
+# Installs the lab's packages and makes its root file system, once; quick when all is there.
+lab: .venv/ready
+	@if [ "$$(id -u)" = 0 ]; then tests/lab/setup.sh; else echo "lab: needs root; its tests will say so"; fi
+
+agent: .venv/ready
+	$(PY) -m coordinator.agent_file
+
+format: .venv/ready
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+.venv/ready: constraints.txt pyproject.toml
+	tools/make-venv
+	@touch $@
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache

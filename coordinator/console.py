@@ -1,0 +1,104 @@
+"""What the operator sees while a plan goes on (stderr), and the questions that are asked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from agent.errors import Refused, UsageError
+from agent.model.plan import Plan, Stage, Step
+
+_MARKS = {"done": "[green]ok[/]", "already": "[green]ok[/]", "failed": "[bold red]FAILED[/]",
+          "undone": "[yellow]undone[/]", "nothing": "[dim]-[/]"}  # fmt: skip
+
+
+class Progress:
+    """Tells stages and steps as they go; a terminal also sees what is being waited for."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._start = time.monotonic()
+        self._told: dict[str, str] = {}
+
+    def say(self, text: str) -> None:
+        """Tell one plain line."""
+        self._console.print(f"[dim]{self._clock()}[/] {escape(text)}")
+
+    def stage(self, number: int, total: int, stage: Stage, note: str = "") -> None:
+        """Tell that a stage begins, or why it is put off."""
+        self._console.print(
+            f"[dim]{self._clock()}[/] [bold]\\[{number}/{total}] {escape(stage.title)}[/]"
+            + (f" - [yellow]{escape(note)}[/]" if note else "")
+        )
+
+    def step(self, step: Step, outcome: str, seconds: float, result: dict[str, Any]) -> None:
+        """Tell how a step ended."""
+        extra = " (was there already)" if outcome == "already" else ""
+        left = result.get("left") or result.get("seen", "")
+        words = f"   {escape(str(left))}" if left and outcome != "failed" else ""
+        self._console.print(
+            f"[dim]{self._clock()}[/]   {step.id} {_MARKS.get(outcome, outcome)} "
+            f"{step.host}: {step.action.replace('_', ' ')}{extra} [dim]{seconds:.1f} s{words}[/]"
+        )
+
+    def progress(self, step: Step, text: str) -> None:
+        """Tell what a step waits for, once for each thing."""
+        if self._told.get(step.id) != text:
+            self._told[step.id] = text
+            self._console.print(
+                f"[dim]{self._clock()}   {step.id}    {step.host}: {escape(text)}[/]"
+            )
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self._start:6.1f} s"
+
+
+def is_interactive() -> bool:
+    """True if a person can be asked: both ends are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(plan: Plan, yes: bool) -> None:
+    """Ask whether to go on. Raises Refused for a no, UsageError where nobody can be asked."""
+    if yes:
+        return
+    if not is_interactive():
+        raise UsageError(
+            "this changes hosts, and there is no terminal to ask at",
+            "a plan is carried out only when somebody said yes to it",
+            "add --yes, or look first with --dry-run",
+        )
+    answer = _ask(f"Carry out plan {plan.short_id} ({len(plan.steps())} steps)? Type yes: ")
+    if answer != "yes":
+        raise Refused("not confirmed", "nothing was changed")
+
+
+def ask_consent(needed: tuple[tuple[str, str], ...]) -> list[str]:
+    """Ask for every name that must be typed (rules 3 and 4); the names given.
+
+    Raises Refused naming the option to give where nobody can be asked, or the name is not typed.
+    """
+    names = [name for name, _reason in needed]
+    reasons = "\n      ".join(f"{name}: {reason}" for name, reason in needed)
+    refusal = Refused(
+        f"your word is needed for {', '.join(names)}",
+        reasons,
+        "if you know that they are off and will not come back by themselves: "
+        + " ".join(f"--lost {name}" for name in names),
+    )
+    if not is_interactive():
+        raise refusal
+    for name, reason in needed:
+        print(f"{name}: {reason}", file=sys.stderr)
+        if _ask(f"Type the name {name} to go on without it: ") != name:
+            raise refusal
+    return names
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

@@ -1,0 +1,138 @@
+"""etcd-rescue: the operator's tasks. `fab --list` names them, `fab --help TASK` explains one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from fabric import task
+from invoke.exceptions import Exit
+
+from agent.errors import RescueError, UsageError
+from coordinator import tasks
+from coordinator.tasks import Options
+
+_HELP = {
+    "cluster": "cluster.yaml that names the hosts (default: the one here, if there is one)",
+    "dry_run": "show the plan and change nothing",
+    "yes": "do not ask before carrying out the plan",
+    "output": "table, json or yaml",
+    "lost": "a host that is off and will not come back by itself (repeat for each)",
+    "ask_sudo_password": "ask for the sudo password of the hosts",
+    "in_manifest": "use the manifest way, where no etcd can be run outside the kubelet",
+    "host": "the node to rescue",
+    "plan": "the plan's ID or its beginning",
+    "drop": "a host to give up for good (repeat for each)",
+    "name": "the member or host",
+}
+_handled: set[str] = set()
+
+
+def _command_line_hosts(argv: list[str]) -> tuple[str, ...]:
+    """Hosts of -H/--hosts: fab would run a task once for each, one after another; we do not."""
+    for i, word in enumerate(argv):
+        if word in ("-H", "--hosts") and i + 1 < len(argv):
+            return tuple(argv[i + 1].split(","))
+        if word.startswith("--hosts="):
+            return tuple(word.partition("=")[2].split(","))
+        if word.startswith("-H") and len(word) > 2:
+            return tuple(word[2:].lstrip("=").split(","))
+    return ()
+
+
+def _run(c: Any, name: str, do: Callable[[Options], None], **given: Any) -> None:
+    """Run one task once for all its hosts, and end with its exit code."""
+    if name in _handled:
+        return  # fab calls a task once per -H host; the first call did them all
+    _handled.add(name)
+    ask = given.pop("ask_sudo_password", False)
+    password = getpass.getpass("sudo password of the hosts: ") if ask else ""
+    lost = tuple(name for word in given.pop("lost", ()) for name in str(word).split(","))
+    hosts = _command_line_hosts(sys.argv[1:])
+    try:
+        do(Options(hosts=hosts, lost=lost, sudo_password=password, **given))
+    except UsageError as error:
+        raise Exit(str(error), error.exit_code) from None
+    except RescueError as error:
+        if os.environ.get("ETCD_RESCUE_DEBUG"):
+            raise
+        raise Exit(f"{error.kind}: {error}", error.exit_code) from None
+
+
+@task(help=_HELP)
+def survey(
+    c: Any, cluster: str = "", output: str = "table", ask_sudo_password: bool = False
+) -> None:
+    """Show what is on every host; changes nothing."""
+    _run(c, "survey", tasks.task_survey, cluster=cluster, output=output,
+         ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, iterable=["lost"])
+def diagnose(c: Any, lost: list[str], cluster: str = "", output: str = "table",
+             ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Say what state the cluster and each member is in, and what fits; changes nothing."""
+    _run(c, "diagnose", tasks.task_diagnose, cluster=cluster, output=output, lost=lost,
+         ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, iterable=["lost"], optional=["host"], positional=["host"])
+def plan(c: Any, lost: list[str], host: str = "", cluster: str = "", output: str = "table",
+         in_manifest: bool = False, ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Show the plan that a rescue would carry out; changes nothing."""
+    _run(c, "plan", lambda o: tasks.task_plan(o, host), cluster=cluster, output=output, lost=lost,
+         in_manifest=in_manifest, ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, iterable=["lost"], positional=["host"])
+def rescue_node(c: Any, host: str, lost: list[str], cluster: str = "", dry_run: bool = False,
+                yes: bool = False, output: str = "table",
+                ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Bring HOST's etcd member back to health, or refuse and say what would."""
+    _run(c, "rescue-node", lambda o: tasks.task_rescue_node(o, host), cluster=cluster, lost=lost,
+         dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, iterable=["lost"])
+def rescue_quorum(c: Any, lost: list[str], cluster: str = "", dry_run: bool = False,
+                  yes: bool = False, output: str = "table", in_manifest: bool = False,
+                  ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
+    _run(c, "rescue-quorum", tasks.task_rescue_quorum, cluster=cluster, lost=lost,
+         dry_run=dry_run, yes=yes, output=output, in_manifest=in_manifest,
+         ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, positional=["name"])
+def remove_member(c: Any, name: str, cluster: str = "", dry_run: bool = False, yes: bool = False,
+                  output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
+    _run(c, "remove-member", lambda o: tasks.task_remove_member(o, name), cluster=cluster,
+         dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, iterable=["drop"], optional=["plan"], positional=["plan"])
+def resume(c: Any, drop: list[str], plan: str = "", cluster: str = "", dry_run: bool = False,
+           output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Go on with an unfinished plan, from what the hosts and their journals say."""
+    _run(c, "resume", lambda o: tasks.task_resume(o, plan, tuple(drop)), cluster=cluster,
+         dry_run=dry_run, yes=True, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, optional=["plan"], positional=["plan"])
+def rollback(c: Any, plan: str = "", cluster: str = "", yes: bool = False, output: str = "table",
+             ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """Take an unfinished plan back, up to its point of no return."""
+    _run(c, "rollback", lambda o: tasks.task_rollback(o, plan), cluster=cluster, yes=yes,
+         output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+
+
+@task(help=_HELP, optional=["plan"], positional=["plan"])
+def journal(c: Any, plan: str = "", cluster: str = "", output: str = "table",
+            ask_sudo_password: bool = False) -> None:  # fmt: skip
+    """List the plans in all hosts' journals, or show what was done by one."""
+    _run(c, "journal", lambda o: tasks.task_journal(o, plan), cluster=cluster, output=output,
+         ask_sudo_password=ask_sudo_password)  # fmt: skip
