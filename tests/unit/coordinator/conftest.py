@@ -130,7 +130,8 @@ def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     (directory / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1\nPort {port}\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {directory}/authorized_keys\nPermitRootLogin prohibit-password\n"
-        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n"
+        "Subsystem sftp internal-sftp\nPasswordAuthentication no\n"
+        "KbdInteractiveAuthentication no\nMaxStartups 100\n"
         + "".join(f"HostKey {directory}/host_{kind}\n" for kind in KEY_TYPES)
     )
     Path("/run/sshd").mkdir(exist_ok=True)
