@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -25,15 +26,31 @@ _PROPERTIES = (
 
 
 def etcd_processes(host: Host) -> tuple[EtcdProcess, ...]:
-    """Every live etcd process of the host, the oldest first; a scratch etcd of ours is marked."""
+    """Every live etcd process of the node itself, the oldest first; a scratch etcd is marked.
+
+    An etcd in a network namespace of its own belongs to a workload (a virtual cluster, a test): a
+    control plane's etcd is reached at the node's addresses, so it lives in the node's.
+    """
     found = []
+    own = _network(host, 1)
     for process in host.processes("etcd"):
         try:
+            theirs = _network(host, process.pid)
+            if own and theirs and theirs != own:
+                continue
             argv = tuple(process.cmdline())
             found.append(EtcdProcess(process.pid, process.create_time(), argv, is_scratch(argv)))
         except psutil.Error:
             continue  # it ended while we looked
     return tuple(sorted(found, key=lambda p: (p.started, p.pid)))
+
+
+def _network(host: Host, pid: int) -> str:
+    """The network namespace of a process, empty where it cannot be told."""
+    try:
+        return os.readlink(host.real("/proc") + f"/{pid}/ns/net")
+    except OSError:
+        return ""
 
 
 def is_scratch(argv: Sequence[str]) -> bool:
