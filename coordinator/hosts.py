@@ -77,10 +77,10 @@ def split_address(text: str) -> tuple[str, str, int]:
         user, _, rest = rest.rpartition("@")
         if not checked_user(user):
             raise UsageError(f"{text!r} has no login name before its @")
-    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]{1,5}))?", rest)
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*))(?::([0-9]{1,5}))?", rest)
     if match:
-        rest = match[1].strip("[]")
-        port = checked_port(int(match[2])) if match[2] else 0
+        rest = match[1] or match[2] or ""
+        port = checked_port(int(match[3])) if match[3] else 0
     return user, checked_name(rest), port
 
 
