@@ -11,7 +11,6 @@ from agent.survey import crc32c, snapfiles
 from agent.survey.schema import read_db
 from agent.survey.wal import Position, WalReading, read_log, segment_names
 
-_ATTEMPTS = 3
 _MAX_DEPTH = 6
 _READ_ALL_BELOW = 1024 * 1024 * 1024
 
@@ -19,9 +18,9 @@ _READ_ALL_BELOW = 1024 * 1024 * 1024
 def read_offline(host: Host, data_dir: str, wal_dir: str = "") -> OfflineFacts:
     """The facts of a data directory (`wal_dir`: where --wal-dir puts the log elsewhere).
 
-    Nothing is written, locked or waited for, and a running etcd is not disturbed: the database is
-    read first and the log after it, and both again where they contradict each other, since a log
-    that is read later never lies behind.
+    Nothing is written, locked or waited for, and a running etcd may go on writing: the database is
+    read before the log, so that it is never ahead of it by that alone, and once more after the log
+    before it is said to be behind.
 
     `damage` holds everything found: that of the log, of the database (also named in their own
     facts), of the newest snapshot file, and what only the three together show:
@@ -40,10 +39,6 @@ def read_offline(host: Host, data_dir: str, wal_dir: str = "") -> OfflineFacts:
     if not host.is_dir(place.member):
         return OfflineFacts(data_dir, has_data=False)
     reading = _read(host, place)
-    for _ in range(_ATTEMPTS - 1):
-        if not reading.contradictions:
-            break
-        reading = _read(host, place)
     return OfflineFacts(
         data_dir=data_dir,
         has_data=True,
@@ -96,10 +91,24 @@ def _read(host: Host, place: _Place) -> _Reading:
         start, files = snapfiles.newest_usable(host, place.snap, log.snapshots)
         # etcd sets a bad file aside and takes an older one, if the log still reaches back to it.
         files = [] if start is not None and log.first <= start.index else files
-    if db is not None and start is not None and db.consistent_index < start.index:
-        # Received from the leader and not yet moved: the database that etcd would start with.
-        db = _read_db(host, f"{place.snap}/{start.index:016x}.snap.db") or db
-    return _Reading(db, log, files, _contradictions(place, db, log, start))
+    index = start.index if start else 0
+    behind = _read_behind(host, place, index) if _is_behind(db, index) else None
+    if behind is not None and not _is_behind(behind, index):
+        # A received database that etcd would put in its place: the one it would start with.
+        db, behind = behind, None
+    return _Reading(db, log, files, _contradictions(place, db, log, index, behind))
+
+
+def _is_behind(db: Optional[DbFacts], index: int) -> bool:
+    return db is not None and db.damage is None and db.consistent_index < index
+
+
+def _read_behind(host: Host, place: _Place, index: int) -> Optional[DbFacts]:
+    """None if the database is no longer behind; else the received one, or the one behind."""
+    db = _read_db(host, place.db)
+    if not _is_behind(db, index):
+        return None
+    return _read_db(host, f"{place.snap}/{index:016x}.snap.db") or db
 
 
 def _read_db(host: Host, path: str) -> Optional[DbFacts]:
@@ -119,8 +128,13 @@ def _from_index(host: Host, place: _Place) -> int:
 
 
 def _contradictions(
-    place: _Place, db: Optional[DbFacts], log: Optional[WalReading], start: Optional[Position]
+    place: _Place,
+    db: Optional[DbFacts],
+    log: Optional[WalReading],
+    index: int,
+    behind: Optional[DbFacts],
 ) -> list[Damage]:
+    """`index`: of the snapshot etcd starts from; `behind`: the database that lies before it."""
     if log is None:
         used = db is not None and (db.members or db.revision > 1 or db.damage)
         return [Damage(place.wal, 0, "wal: file not found")] if used else []
@@ -128,13 +142,12 @@ def _contradictions(
         reason = f"database file ({place.db}) of the backend is missing"
         return [Damage(place.db, 0, reason)]
     found = []
-    index = start.index if start else 0
     if log.first > index and log.facts.damage is None:
         reason = f"wal: file not found which matches the snapshot index '{index}'"
         found.append(Damage(place.wal, 0, f"{reason}: no older segment, no newer snapshot file"))
-    if db.damage is None and db.consistent_index < index:
+    if behind is not None:
         reason = (
-            f"index {db.consistent_index} does not match with snapshot (index {index}), and "
+            f"index {behind.consistent_index} does not match with snapshot (index {index}), and "
             f"{index:016x}.snap.db is missing"
         )
         found.append(Damage(place.db, 0, reason))
