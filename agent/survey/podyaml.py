@@ -128,6 +128,13 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
         self._count = 0
 
+    def scan_to_next_token(self) -> None:
+        """Skip tabs where they separate, as the kubelet's parser does and PyYAML's does not."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            self.forward()
+            super().scan_to_next_token()
+
     def compose_node(self, parent: Any, index: Any) -> Optional[Node]:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1

@@ -217,7 +217,7 @@ def test_lines_without_a_time_stay_in_place() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_any_text_is_searched(text: str) -> None:
     find_causes([LogLine(0.0, "", text)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.survey.loglines import join_cri, normalise
@@ -84,11 +84,13 @@ def test_parts_are_joined() -> None:
     assert [normalise(raw).message for raw in joined] == ["discovery failed: why", "loose", "cut"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_line_is_read(text: str) -> None:
     assert "\n" not in normalise(text).message
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='{}[]":,\\ 0129TZ-|PFIWE.etcdstderrmsglevel', max_size=120))
 def test_any_line_like_a_log_is_read(text: str) -> None:
     assert len(normalise(f"2024-01-01T00:00:00Z stderr F {text}").message) <= len(text)

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Damaged, Refused, RescueError
@@ -222,6 +222,7 @@ def test_refused(container: str, said: str) -> None:
     assert said in error.value.seen
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=" \n\t-:{}[]&*!|>'\"%@`#,?ae1é\x00", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(RescueError):
