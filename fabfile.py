@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -29,6 +30,17 @@ _HELP = {
     "name": "the member or host",
 }
 _handled: set[str] = set()
+
+
+def _described(**options: Any) -> Callable[[Callable[..., None]], Any]:
+    """`task`, with the help of just the parameters that the function has."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        names = set(inspect.signature(function).parameters)
+        words = {name: text for name, text in _HELP.items() if name in names}
+        return task(help=words, **options)(function)
+
+    return decorate
 
 
 def _command_line_hosts(argv: list[str]) -> tuple[str, ...]:
@@ -62,7 +74,7 @@ def _run(c: Any, name: str, do: Callable[[Options], None], **given: Any) -> None
         raise Exit(f"{error.kind}: {error}", error.exit_code) from None
 
 
-@task(help=_HELP)
+@_described()
 def survey(
     c: Any, cluster: str = "", output: str = "table", ask_sudo_password: bool = False
 ) -> None:
@@ -71,7 +83,7 @@ def survey(
          ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, iterable=["lost"])
+@_described(iterable=["lost"])
 def diagnose(c: Any, lost: list[str], cluster: str = "", output: str = "table",
              ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Say what state the cluster and each member is in, and what fits; changes nothing."""
@@ -79,7 +91,7 @@ def diagnose(c: Any, lost: list[str], cluster: str = "", output: str = "table",
          ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, iterable=["lost"], optional=["host"], positional=["host"])
+@_described(iterable=["lost"], optional=["host"], positional=["host"])
 def plan(c: Any, lost: list[str], host: str = "", cluster: str = "", output: str = "table",
          in_manifest: bool = False, ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Show the plan that a rescue would carry out; changes nothing."""
@@ -87,7 +99,7 @@ def plan(c: Any, lost: list[str], host: str = "", cluster: str = "", output: str
          in_manifest=in_manifest, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, iterable=["lost"], positional=["host"])
+@_described(iterable=["lost"], positional=["host"])
 def rescue_node(c: Any, host: str, lost: list[str], cluster: str = "", dry_run: bool = False,
                 yes: bool = False, output: str = "table",
                 ask_sudo_password: bool = False) -> None:  # fmt: skip
@@ -96,7 +108,7 @@ def rescue_node(c: Any, host: str, lost: list[str], cluster: str = "", dry_run: 
          dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, iterable=["lost"])
+@_described(iterable=["lost"])
 def rescue_quorum(c: Any, lost: list[str], cluster: str = "", dry_run: bool = False,
                   yes: bool = False, output: str = "table", in_manifest: bool = False,
                   ask_sudo_password: bool = False) -> None:  # fmt: skip
@@ -106,7 +118,7 @@ def rescue_quorum(c: Any, lost: list[str], cluster: str = "", dry_run: bool = Fa
          ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, positional=["name"])
+@_described(positional=["name"])
 def remove_member(c: Any, name: str, cluster: str = "", dry_run: bool = False, yes: bool = False,
                   output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
@@ -114,7 +126,7 @@ def remove_member(c: Any, name: str, cluster: str = "", dry_run: bool = False, y
          dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, iterable=["drop"], optional=["plan"], positional=["plan"])
+@_described(iterable=["drop"], optional=["plan"], positional=["plan"])
 def resume(c: Any, drop: list[str], plan: str = "", cluster: str = "", dry_run: bool = False,
            output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Go on with an unfinished plan, from what the hosts and their journals say."""
@@ -122,7 +134,7 @@ def resume(c: Any, drop: list[str], plan: str = "", cluster: str = "", dry_run: 
          dry_run=dry_run, yes=True, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, optional=["plan"], positional=["plan"])
+@_described(optional=["plan"], positional=["plan"])
 def rollback(c: Any, plan: str = "", cluster: str = "", yes: bool = False, output: str = "table",
              ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Take an unfinished plan back, up to its point of no return."""
@@ -130,7 +142,7 @@ def rollback(c: Any, plan: str = "", cluster: str = "", yes: bool = False, outpu
          output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
-@task(help=_HELP, optional=["plan"], positional=["plan"])
+@_described(optional=["plan"], positional=["plan"])
 def journal(c: Any, plan: str = "", cluster: str = "", output: str = "table",
             ask_sudo_password: bool = False) -> None:  # fmt: skip
     """List the plans in all hosts' journals, or show what was done by one."""

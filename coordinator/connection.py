@@ -92,7 +92,8 @@ def connect(spec: HostSpec, access: Access = Access()) -> Link:
     was, for a name that does not resolve, no route, a refused or silent port, a failed login.
     """
     hops: list[Connection] = []
-    route = [*_jumps(resolve(spec, access), access), resolve(spec, access)]
+    target = resolve(spec, access)
+    route = [*_jumps(target, access), target]
     try:
         for number, options in enumerate(route):
             behind = hops[-1] if hops else None
@@ -103,7 +104,7 @@ def connect(spec: HostSpec, access: Access = Access()) -> Link:
             with contextlib.suppress(Exception):
                 connection.close()
         raise
-    return Link(hops[-1], route[-1].user, hops[:-1])
+    return Link(hops[-1], target.user, hops[:-1])
 
 
 def _jumps(target: SshOptions, access: Access) -> list[SshOptions]:

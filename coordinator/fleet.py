@@ -48,6 +48,15 @@ class Fleet:
             self._channels[host] = opened
         return opened
 
+    def add(self, hosts: dict[str, str]) -> None:
+        """Add hosts that a stored plan names (name → address) and no member list does any more."""
+        known = {self._address(host) for host in self.specs} | set(self.specs)
+        for name, address in hosts.items():
+            if name not in known and address not in known:
+                self.specs[name] = replace(
+                    next(iter(self.specs.values())), name=name, address=address
+                )
+
     def drop(self, host: str) -> None:
         """Forget a broken channel."""
         with self._guard:
@@ -108,7 +117,9 @@ class Fleet:
         """Survey every host in parallel; one that cannot be reached is looked at from outside."""
         found = self._survey(self.specs)
         if not self._complete:
-            found.update(self._survey(self._discover(found)))
+            new = self._discover(found)
+            found.update(self._survey(new))
+            found.update(self._survey(self._discover({host: found[host] for host in new})))
         missing = [o for o in found.values() if o.survey is None]
         if missing:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
@@ -143,7 +154,8 @@ class Fleet:
         for host, observation in list(found.items()):
             if observation.survey is None:
                 continue
-            for spec in hosts_from_members(observation.survey, self.specs[host]):
+            survey, spec_of_host = observation.survey, self.specs[host]
+            for spec in hosts_from_members(survey, spec_of_host, self._access):
                 known = {self._address(h) for h in self.specs} | set(self.specs)
                 if spec.name not in known and self._spec_address(spec) not in known:
                     self.specs[spec.name] = spec

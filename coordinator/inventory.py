@@ -224,13 +224,17 @@ def _members(survey: Survey) -> tuple[Member, ...]:
     if survey.online and survey.online.answers and survey.online.members:
         return survey.online.members
     db = survey.offline.db if survey.offline else None
-    return db.members if db else ()
+    if db and db.members:
+        return db.members
+    # A wiped host has no data to say who the others are, but its definition still does.
+    pairs = survey.config.initial_cluster if survey.config else ()
+    return tuple(Member("", name, (url,)) for name, url in pairs)
 
 
 def _is_itself(member: Member, address: str, survey: Survey) -> bool:
     wal = survey.offline.wal if survey.offline else None
     ids = {survey.online.member_id if survey.online else "", wal.member_id if wal else ""} - {""}
-    if ids:
+    if ids and member.id:
         return member.id in ids
     name = survey.config.name if survey.config else survey.hostname
     return address in survey.addresses or member.name == name

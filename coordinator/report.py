@@ -155,7 +155,11 @@ def plan_table(plan: Plan) -> None:
             if stage.parallel and len({s.host for s in stage.steps}) > 1
             else []
         )
-        notes += [f"put off while {stage.waits_for} does not answer"] if stage.waits_for else []
+        notes += (
+            [f"put off until {', '.join(stage.waits_for)} can be reached"]
+            if stage.waits_for
+            else []
+        )
         console.print(
             f"\n[bold]{number}. {stage.title}[/]" + (f"  ({'; '.join(notes)})" if notes else "")
         )

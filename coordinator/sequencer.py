@@ -100,9 +100,10 @@ class Sequencer:
         for number, stage in enumerate(self._plan.stages, 1):
             if all(step.id in self.report.done for step in stage.steps):
                 continue
-            if stage.waits_for and not self._is_here(stage.waits_for):
-                self.report.put_off.append(stage.waits_for)
-                note = f"{stage.waits_for} does not answer; put off"
+            absent = [host for host in stage.waits_for if not self._is_here(host)]
+            if absent:
+                self.report.put_off += [h for h in absent if h not in self.report.put_off]
+                note = f"put off: {', '.join(absent)} cannot be reached"
                 self._listener.stage(number, total, stage, note)
                 continue
             self._listener.stage(number, total, stage)
@@ -162,7 +163,7 @@ class Sequencer:
         """Put the stages that wait for `host` off for good, by the operator's word."""
         self.report.dropped.add(host)
         for stage in self._plan.stages:
-            for step in stage.steps if stage.waits_for == host else ():
+            for step in stage.steps if host in stage.waits_for else ():
                 if step.id not in self.report.done and step.host in self._begun:
                     args = {"plan": self._plan.id, "step": step.id, "token": self._token}
                     self._fleet.call(step.host, "skip", {**args, "reason": reason})

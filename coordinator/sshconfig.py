@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.errors import UsageError
 
@@ -42,7 +43,7 @@ def lookup(name: str, config: str = "", user: str = "", port: int = 0) -> SshOpt
     user and port win over the file, as on ssh's command line, and take part in its Match blocks.
     Raises UsageError where the configuration cannot be read.
     """
-    rows = _ask_ssh(name, config, user, port)
+    rows = _ask_ssh(name, config, user, port, _signature(config))
     one = {key: values[0] for key, values in rows.items()}
     hostname = one.get("hostname", name)
     found_user = user or one.get("user") or getpass.getuser()
@@ -65,7 +66,19 @@ def lookup(name: str, config: str = "", user: str = "", port: int = 0) -> SshOpt
     )
 
 
-def _ask_ssh(name: str, config: str, user: str, port: int) -> dict[str, list[str]]:
+def _signature(config: str) -> tuple[int, int]:
+    """Of the file that is read first: what was asked before holds while it stays the same."""
+    try:
+        info = os.stat(config or os.path.expanduser("~/.ssh/config"))
+    except OSError:
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
+
+
+@lru_cache(maxsize=1024)
+def _ask_ssh(
+    name: str, config: str, user: str, port: int, _signature: tuple[int, int]
+) -> dict[str, list[str]]:
     """`ssh -G`: one `keyword value` per line, keywords in lower case, repeated ones repeated."""
     ssh = shutil.which("ssh")
     if not ssh:

@@ -260,6 +260,7 @@ def task_resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -
         if plan is None:
             looked.progress.say(f"no unfinished plan; cluster {looked.diagnosis.state.value}")
             return
+        looked.fleet.add(plan.hosts)
         looked.progress.say(f"resuming plan {plan.short_id} ({plan.recipe})")
         if options.dry_run:
             report.emit(plan, options.output, report.plan_table)
@@ -277,6 +278,7 @@ def task_rollback(options: Options, plan_id: str = "") -> None:
         plan = _stored_plan(looked, plan_id)
         if plan is None:
             raise UsageError("no unfinished plan on these hosts", next="fab journal")
+        looked.fleet.add(plan.hosts)
         confirm(plan, options.yes)
         sequencer = Sequencer(looked.fleet, plan, looked.progress)
         sequencer.begin()

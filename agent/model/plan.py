@@ -33,13 +33,13 @@ class Step:
 class Stage:
     """Steps in their order; where `parallel`, different hosts do theirs at the same time.
 
-    waits_for: a host without which this stage is put off and the plan goes on with stages that do
-    not need it; empty for a stage that must be done now.
+    waits_for: hosts without any of which this stage is put off, and the plan goes on with stages
+    that do not need it; empty for a stage that must be done now.
     """
 
     title: str
     steps: tuple[Step, ...]
-    waits_for: str = ""
+    waits_for: tuple[str, ...] = ()
     parallel: bool = False
 
 

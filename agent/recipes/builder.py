@@ -19,11 +19,15 @@ class PlanBuilder:
         self._count = 0
 
     def stage(
-        self, title: str, steps: Sequence[Step], waits_for: str = "", parallel: bool = False
+        self,
+        title: str,
+        steps: Sequence[Step],
+        waits_for: Sequence[str] = (),
+        parallel: bool = False,
     ) -> None:
         """Add a stage; one without steps is left out."""
         if steps:
-            self._stages.append(Stage(title, tuple(steps), waits_for, parallel))
+            self._stages.append(Stage(title, tuple(steps), tuple(waits_for), parallel))
 
     def step(self, host: str, action: str, reason: str, /, **args: Any) -> Step:
         """Make the next step of the plan."""

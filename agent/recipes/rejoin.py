@@ -47,7 +47,7 @@ def rejoin(
         step(host, "wait_serving", "a voter that serves is the proof"),
         step(host, "lift_fence", "it is a member again"),
     ]  # fmt: skip
-    builder.stage(f"Rejoin {host}", steps, waits_for=host)
+    builder.stage(f"Rejoin {host}", steps, waits_for=[host])
 
 
 def tidy_manifests(builder: PlanBuilder, cluster: Cluster, members: Sequence[str]) -> None:
@@ -70,4 +70,4 @@ def tidy_manifests(builder: PlanBuilder, cluster: Cluster, members: Sequence[str
             ),
             builder.step(host, "wait_serving", "the next host only after this one serves"),
         ]  # fmt: skip
-        builder.stage(f"Bring {host}'s --initial-cluster up to date", steps, waits_for=host)
+        builder.stage(f"Bring {host}'s --initial-cluster up to date", steps, waits_for=members)

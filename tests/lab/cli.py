@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.lab import enclosure, persistent, setup
-from tests.lab.etcd_versions import VERSIONS
+from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS
 from tests.lab.host import Host
 from tests.lab.kubelet.timing import MEASURED, KubeletTiming
 from tests.lab.lab import Lab
@@ -39,7 +39,8 @@ def _command(words: Sequence[str]) -> list[str]:
 
 def build(arguments: Arguments) -> int:
     """Make everything a lab needs on this machine."""
-    setup.ensure(arguments.etcd, _say, install=True)
+    versions = [arguments.etcd] if arguments.etcd else PREPARED
+    setup.ensure(versions, _say, install=True)
     return 0
 
 
@@ -61,7 +62,7 @@ def up(arguments: Arguments) -> int:
         if getattr(arguments, key) is not None
     }
     timing = KubeletTiming(**{**preset.__dict__, **given})
-    setup.ensure(arguments.etcd, _say)
+    setup.ensure([arguments.etcd], _say)
     persistent.up(LabOptions(arguments.hosts, arguments.etcd, timing))
     print(_HINT)
     return 0
@@ -115,8 +116,10 @@ def shell(arguments: Arguments) -> int:
 
 
 def execute(arguments: Arguments) -> int:
-    """Become a command on a host."""
-    command = _host(arguments).enter_command(_command(arguments.command))
+    """Become a command on a host, or of the operator."""
+    command = _command(arguments.command)
+    if arguments.host != "operator":
+        command = _host(arguments).enter_command(command)
     os.execvp(command[0], command)
 
 
@@ -197,7 +200,8 @@ def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     if name in ("exec", "enclose"):
         parser.add_argument("command", nargs=argparse.REMAINDER)
     if name in ("up", "build"):
-        parser.add_argument("--etcd", default="3.5", choices=list(VERSIONS))
+        default = DEFAULT if name == "up" else None
+        parser.add_argument("--etcd", default=default, choices=list(VERSIONS))
     if name in ("_background", "_serve"):
         parser.add_argument("options")
     if name == "shell":
