@@ -7,7 +7,7 @@ from typing import Optional
 
 from agent.model.facts import Cause
 from agent.survey.cause_table import ROWS, Row
-from agent.survey.loglines import LogLine
+from agent.survey.loglines import LogLine, in_order
 
 _SERVES = "ready to serve client requests"
 _SEARCHED = 2000
@@ -23,7 +23,7 @@ def find_causes(lines: Sequence[LogLine]) -> tuple[Cause, ...]:
     """
     found: dict[str, tuple[Row, LogLine, int]] = {}
     meanings: dict[str, Optional[Row]] = {}
-    for place, line in enumerate(_since_last_start(_in_order(lines))):
+    for place, line in enumerate(_since_last_start(in_order(lines))):
         if line.message not in meanings:
             meanings[line.message] = _meaning(line.message)
         row = meanings[line.message]
@@ -31,16 +31,6 @@ def find_causes(lines: Sequence[LogLine]) -> tuple[Cause, ...]:
             found[row.key] = (row, line, place)
     ranked = sorted(found.values(), key=lambda f: (f[0].rank, f[1].time, f[2]), reverse=True)
     return tuple(_cause(row, line) for row, line, _ in ranked)
-
-
-def _in_order(lines: Sequence[LogLine]) -> list[LogLine]:
-    """Lines of several origins by time; one without a time stays behind the line before it."""
-    last = 0.0
-    keyed = []
-    for line in lines:
-        last = line.time or last
-        keyed.append((last, line))
-    return [line for _, line in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _since_last_start(lines: Sequence[LogLine]) -> Iterable[LogLine]:

@@ -107,13 +107,13 @@ def parse_inspect(text: str, container: Container) -> Container:
 
 
 def as_lines(runtime: Runtime) -> tuple[LogLine, ...]:
-    """How the newest container ended, as a line among etcd's own, for the table of causes."""
-    newest = next(iter(runtime.containers), None)
-    if newest is None or newest.state != "exited" or newest.exit_code is None:
+    """How the last container that ended did so, as a line for the table of causes."""
+    ended = next((c for c in runtime.containers if c.exit_code is not None), None)
+    if ended is None:
         return ()
-    reason = f", reason {newest.reason}" if newest.reason else ""
-    message = f"container ended with exit code {newest.exit_code}{reason}"
-    return (LogLine(newest.finished, "error", message, "runtime"),)
+    reason = f", reason {ended.reason}" if ended.reason else ""
+    message = f"container ended with exit code {ended.exit_code}{reason}"
+    return (LogLine(ended.finished, "error", message, "runtime"),)
 
 
 def _with_exit(

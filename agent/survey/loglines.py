@@ -79,6 +79,16 @@ def join_cri(lines: Iterable[str]) -> Iterator[str]:
         yield f"{stamp} stderr F {''.join(held)}"
 
 
+def in_order(lines: Iterable[LogLine]) -> list[LogLine]:
+    """Lines of several origins by time; one without a time stays behind the line before it."""
+    last = 0.0
+    keyed = []
+    for line in lines:
+        last = line.time or last
+        keyed.append((last, line))
+    return [line for _, line in sorted(keyed, key=lambda pair: pair[0])]
+
+
 def _unwrap(text: str) -> tuple[str, float]:
     """(the line itself, the time its wrapping gives)."""
     time = 0.0

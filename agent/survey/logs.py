@@ -11,7 +11,7 @@ from typing import Optional
 from agent.errors import CommandFailed
 from agent.host import Host
 from agent.platforms.base import Platform
-from agent.survey.loglines import LogLine, join_cri, normalise
+from agent.survey.loglines import LogLine, in_order, join_cri, normalise
 
 POD_LOGS = "/var/log/pods"
 MAX_TAIL = 256 * 1024
@@ -62,8 +62,8 @@ def kubelet_lines(host: Host, platform: Platform, timeout: float = 2.0) -> tuple
 
 
 def shown(lines: Sequence[LogLine], count: int = 40) -> tuple[str, ...]:
-    """The last `count` lines as text for a person: UTC time, level, message."""
-    return tuple(_shown(line) for line in list(lines)[-count:])
+    """The last `count` lines by time, as text for a person: UTC time, level, message."""
+    return tuple(_shown(line) for line in in_order(lines)[-count:])
 
 
 def _shown(line: LogLine) -> str:

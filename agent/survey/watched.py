@@ -16,7 +16,7 @@ from agent.survey.manifest import etcd_config, parse_pod, pod_config
 from agent.survey.pod import ContainerSpec, Pod
 
 PARKED_DIR = f"{STATE_DIR}/parked"
-_NOT_TEXT = 1024 * 1024
+_MAX_MANIFEST = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_config(host: Host, platform: Platform, path: str) -> EtcdConfig:
     Raises FileNotFoundError, Damaged where it is not a readable Pod, Refused where no etcd, several
     or a script is in it.
     """
-    config = etcd_config(host.read_text(path, _NOT_TEXT), path, platform.container)
+    config = etcd_config(host.read_text(path, _MAX_MANIFEST), path, platform.container)
     return with_client_tls(host, platform, config)
 
 
@@ -90,7 +90,7 @@ def _etcd_pods(host: Host, platform: Platform) -> tuple[list[_EtcdPod], list[Str
         try:
             if name.startswith(".") or not stat.S_ISREG(host.stat(path).st_mode):
                 continue
-            pod = parse_pod(host.read_text(path, _NOT_TEXT), path)
+            pod = parse_pod(host.read_text(path, _MAX_MANIFEST), path)
             spec = pod.etcd(platform.container)
         except FileNotFoundError:
             continue  # taken away meanwhile, or a link to nothing: the kubelet skips it too

@@ -121,6 +121,13 @@ def test_a_running_container_has_no_exit_code() -> None:
     assert as_lines(Runtime(True, (told,))) == as_lines(Runtime(True)) == ()
 
 
+def test_the_last_end_is_told_while_the_next_attempt_runs() -> None:
+    running = Container("c2", "s1", "running")
+    ended = Container("c1", "s1", "exited", finished=5.0, exit_code=2, reason="Error")
+    (told,) = as_lines(Runtime(True, (running, ended)))
+    assert (told.time, told.message) == (5.0, "container ended with exit code 2, reason Error")
+
+
 class Crictl(Host):
     """A host whose crictl answers from a table; the rest of the host is a real directory."""
 
