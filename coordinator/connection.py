@@ -279,7 +279,7 @@ def _explained(server: Server, options: SshOptions) -> Iterator[None]:
     except paramiko.ChannelException as error:
         raise Unreachable(
             f"{server.shown}: the jump host cannot connect to it: {error.text}",
-            next=f"on the jump host: nc -z -w 3 {options.hostname} {options.port}",
+            next=_by_hand(options),
         ) from None
     except (paramiko.SSHException, EOFError) as error:
         raise _ssh_failed(server, options, error) from None
@@ -287,11 +287,18 @@ def _explained(server: Server, options: SshOptions) -> Iterator[None]:
         raise _network_failed(server, options, error) from None
 
 
+def _by_hand(options: SshOptions) -> str:
+    """The ssh command that tries the same, and says every step of it."""
+    port = "" if options.port == 22 else f" -p {options.port}"
+    jump = f" -J {','.join(options.jumps)}" if options.jumps else ""
+    return f"ssh -v{jump}{port} {options.user}@{options.hostname} true"
+
+
 def _login_failed(server: Server, options: SshOptions, said: str) -> Unreachable:
     return Unreachable(
         f"{server.shown}: login as {options.user} failed: {said.rstrip('.')}",
         "the host answers, and its key is the known one, but it takes none of the keys offered",
-        f"ssh-add -l; ssh -p {options.port} {options.user}@{options.hostname} true",
+        f"ssh-add -l; {_by_hand(options)}",
     )
 
 
@@ -302,7 +309,7 @@ def _ssh_failed(server: Server, options: SshOptions, error: Exception) -> Unreac
     return Unreachable(
         f"{server.shown}: the port is open, but SSH does not come up: {said}",
         "sshd may be hanging, out of processes, or limiting connections; or it is not an sshd",
-        f"ssh -v -p {options.port} {options.user}@{options.hostname} true",
+        _by_hand(options),
     )
 
 
@@ -329,5 +336,5 @@ def _network_failed(server: Server, options: SshOptions, error: OSError) -> Unre
     return Unreachable(
         f"{server.shown}: {seen} ({target})",
         why,
-        f"nc -z -w 3 {options.hostname} {options.port}",
+        _by_hand(options),
     )

@@ -141,3 +141,9 @@ def test_the_project_pins_what_the_agent_may_import() -> None:
     assert names == {
         "asn1crypto", "dacite", "psutil", "pyyaml", "structlog", "typing_extensions",
     }  # fmt: skip
+
+
+def test_the_pins_are_those_of_the_project() -> None:
+    ours = read_pins(PROJECT / "agent-constraints.txt")
+    everything = {n.lower(): v for n, v in read_pins(PROJECT / "constraints.txt").items()}
+    assert {name: everything[name.lower()] for name in ours} == ours

@@ -15,6 +15,7 @@ import fabric
 import pytest
 
 from agent.errors import Refused, RescueError, Unreachable, UsageError
+from coordinator import sshconfig
 from coordinator.connection import Access, connect, resolve
 from coordinator.hostkeys import fingerprint
 from coordinator.hosts import HostSpec
@@ -206,6 +207,7 @@ def test_options_come_from_the_file_and_the_spec_wins(sshd: Sshd, tmp_path: Path
 def test_without_an_ssh_client_the_file_is_still_read(
     sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sshconfig._ask_ssh.cache_clear()
     monkeypatch.setattr("coordinator.sshconfig.shutil.which", lambda _: None)
     assert hostname_over(M1, sshd.access()) == os.uname().nodename
     assert resolve(HostSpec("m1", user="bob"), sshd.access()).user == "bob"

@@ -20,6 +20,8 @@ from coordinator.delivery import host_command, open_channel
 from coordinator.hosts import HostSpec
 from tests.unit.coordinator.conftest import Sshd
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the agent is started as root")
+
 HERE = HostSpec("here", transport="local")
 M1 = HostSpec("m1")
 
