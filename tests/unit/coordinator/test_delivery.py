@@ -271,3 +271,16 @@ def test_what_sudo_says_becomes_a_next_command(
 def test_no_secret_is_in_the_command_line() -> None:
     assert "secret" not in host_command(10, False, True)
     assert "secret" not in repr(Access(password="secret", sudo_password="secret"))
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_the_agent_starts_on_every_python(
+    agent_file: AgentFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    if not found:
+        pytest.skip(f"no Python {version} here")
+    monkeypatch.setattr(delivery, "_PYTHONS", str(found[0]))
+    for _ in range(2):
+        with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
+            assert channel.call("echo", {"python": version}) == {"python": version}
