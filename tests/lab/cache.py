@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.paths import CACHE_DIR
+
+_KEPT_SECONDS = 24 * 3600
 
 
 def ensure(target: Path, build: Callable[[Path], None]) -> Path:
@@ -25,3 +28,11 @@ def ensure(target: Path, build: Callable[[Path], None]) -> Path:
         build(unfinished)
         unfinished.rename(target)
     return target
+
+
+def remove_old(is_current: Callable[[Path], bool]) -> None:
+    """Remove what no recipe of today makes, unless it is so young that a lab may still use it."""
+    for directory in CACHE_DIR.glob("[a-z]*"):
+        age = time.time() - directory.stat().st_ctime
+        if not is_current(directory) and age > _KEPT_SECONDS:
+            shutil.rmtree(directory, ignore_errors=True)

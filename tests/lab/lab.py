@@ -74,8 +74,12 @@ class Lab:
             raise RuntimeError("this enclosure has a lab already")
         lab = cls(options)
         _OPTIONS_FILE.write_text(options.to_json())
-        lab._build()
-        lab._restore_and_boot(wait=wait)
+        try:
+            lab._build()
+            lab._restore_and_boot(wait=wait)
+        except BaseException:
+            lab.stop()
+            raise
         return lab
 
     @classmethod

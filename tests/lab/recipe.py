@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.lab.etcd_versions import VERSIONS
+from tests.lab.names import MAX_HOSTS
 from tests.lab.paths import CACHE_DIR, LAB_DIR
 
 SUITE = "bookworm"
@@ -97,10 +99,9 @@ def crictl_build_dir() -> Path:
 
 def etcd_dir(name: str) -> Path:
     """The cache directory of one etcd version: binaries, and a containerd store with its image."""
-    sources = [
-        (LAB_DIR / file).read_text() for file in ("etcd_build.py", "images.py", "etcd_versions.py")
-    ]
-    return CACHE_DIR / f"etcd-{name}-{digest(name, sources, base_dir().name)}"
+    sources = [(LAB_DIR / file).read_text() for file in ("etcd_build.py", "images.py")]
+    key = digest(repr(VERSIONS[name]), sources, debootstrap_dir().name)
+    return CACHE_DIR / f"etcd-{name}-{key}"
 
 
 def keys_dir() -> Path:
@@ -111,4 +112,13 @@ def keys_dir() -> Path:
 def golden_dir(name: str, hosts: int) -> Path:
     """The cache directory of the data directories of a fresh cluster."""
     bootstrap = (LAB_DIR / "bootstrap.py").read_text()
-    return CACHE_DIR / f"golden-{digest(etcd_dir(name).name, str(hosts), bootstrap)}"
+    key = digest(repr(VERSIONS[name]), str(hosts), bootstrap)
+    return CACHE_DIR / f"golden-{name}-{hosts}-{key}"
+
+
+def is_current(directory: Path) -> bool:
+    """Whether a cached directory is of the recipe as it is now."""
+    now = {base_dir(), debootstrap_dir(), crictl_build_dir(), keys_dir()}
+    now |= {etcd_dir(name) for name in VERSIONS}
+    now |= {golden_dir(name, n) for name in VERSIONS for n in range(1, MAX_HOSTS + 1)}
+    return directory in now

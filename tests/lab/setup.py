@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 
-from tests.lab import build, debs, etcd_build, pki, recipe
+from tests.lab import build, cache, debs, etcd_build, pki, recipe
 from tests.lab.build import Progress
+from tests.lab.etcd_versions import PREPARED
 
 
 def obstacle() -> str | None:
@@ -22,18 +24,22 @@ def obstacle() -> str | None:
     return None
 
 
-def is_ready(etcd: str = "3.5") -> bool:
+def is_ready() -> bool:
     """Whether everything has been made already."""
-    made = (recipe.base_dir(), recipe.etcd_dir(etcd), recipe.keys_dir())
+    made = [recipe.base_dir(), recipe.keys_dir(), *map(recipe.etcd_dir, PREPARED)]
     return not build.missing_programs() and all(path.is_dir() for path in made)
 
 
-def ensure(etcd: str = "3.5", say: Progress = print, *, install: bool = False) -> None:
+def ensure(
+    versions: Sequence[str] = PREPARED, say: Progress = print, *, install: bool = False
+) -> None:
     """Make what is missing; with install, the machine's packages too."""
     missing = build.missing_programs()
     if missing and install:
         say(f"installing {' '.join(missing)}")
         debs.install_into_machine(missing)
     base = build.ensure_base(say)
-    etcd_build.ensure_etcd(etcd, base, say)
+    for version in versions:
+        etcd_build.ensure_etcd(version, base, say)
     pki.ensure_keys()
+    cache.remove_old(recipe.is_current)
