@@ -6,7 +6,8 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from agent.etcd_transport import Condition, EtcdError, Reply
+from agent.etcd_errors import Condition, EtcdError
+from agent.etcd_transport import Reply
 from agent.model.facts import Alarm, Member
 
 _ALARM_KINDS = ("NOSPACE", "CORRUPT")

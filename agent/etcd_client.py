@@ -24,7 +24,8 @@ from agent.etcd_answers import (
     parse_members,
     parse_status,
 )
-from agent.etcd_transport import Condition, Connection, EtcdError, failure
+from agent.etcd_errors import Condition, EtcdError
+from agent.etcd_transport import Connection, failure
 from agent.model.facts import Alarm, Member, TlsFiles
 
 _PREFIXES = ("/v3", "/v3beta")  # 3.4 and later; 3.3
@@ -42,6 +43,8 @@ class EtcdClient:
     methods raise EtcdError, whose `condition` says what the failure means. Only member_add,
     member_remove, member_promote, member_update, put, delete, compact, defragment, alarm_disarm and
     transfer_leadership change anything; where one of those fails with `sent`, look what happened.
+    Raft drops a change of membership while it has not applied the one before: right after another
+    one, a TIMEOUT may mean that nothing happened and that it should be asked for again.
     """
 
     def __init__(self, endpoint: str, tls: Optional[TlsFiles] = None, timeout: float = 5.0) -> None:
@@ -68,6 +71,18 @@ class EtcdClient:
         if reply.status != 200:
             raise failure(self.endpoint, reply)
         return str(json_object(self.endpoint, reply).get("etcdserver", ""))
+
+    def health(self, timeout: float = 0) -> bool:
+        """True if /health says so: a read through the quorum worked and no alarm is raised.
+
+        Needs no gateway. False proves nothing about the quorum.
+        """
+        reply = self._connection.call("GET", "/health", None, timeout or self.timeout)
+        try:
+            said = reply.json()
+        except ValueError:
+            return False
+        return reply.status == 200 and isinstance(said, dict) and said.get("health") == "true"
 
     def status(self, timeout: float = 0) -> Status:
         """The member's own status; needs no quorum, and learners answer it."""

@@ -11,11 +11,11 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
-from agent.errors import RescueError, UsageError
+from agent.errors import UsageError
+from agent.etcd_errors import Condition, EtcdError, condition_of
 from agent.host import Host
 from agent.model.facts import TlsFiles
 
@@ -25,97 +25,8 @@ _MAX_BODY = 64 * 1024 * 1024
 _PARTIAL_CHAIN = 0x80000
 
 
-class Condition(str, Enum):
-    """What a failed call to etcd means."""
-
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    TLS = "tls"
-    NO_LEADER = "no leader"
-    UNHEALTHY = "unhealthy cluster"
-    NOT_IN_SYNC = "learner not in sync"
-    NOT_LEARNER = "not a learner"
-    LEARNER = "not answered by a learner"
-    TOO_MANY_LEARNERS = "too many learners"
-    NOT_ENOUGH_STARTED = "not enough started members"
-    MEMBER_NOT_FOUND = "member not found"
-    MEMBER_EXISTS = "member exists"
-    NOT_LEADER = "not the leader"
-    NO_SPACE = "no space"
-    CORRUPT = "corrupt"
-    COMPACTED = "revision compacted"
-    DENIED = "permission denied"
-    NO_GATEWAY = "no JSON gateway"
-    UNSUPPORTED = "not supported by this version"
-    OTHER = "other"
-
-
-_MESSAGES: tuple[tuple[str, Condition], ...] = (
-    # api/v3rpc/rpctypes/error.go of etcd; the first match wins.
-    ("in sync with leader", Condition.NOT_IN_SYNC),
-    ("can only promote a learner", Condition.NOT_LEARNER),
-    ("rpc not supported for learner", Condition.LEARNER),
-    ("too many learner", Condition.TOO_MANY_LEARNERS),
-    ("not enough started members", Condition.NOT_ENOUGH_STARTED),
-    ("member not found", Condition.MEMBER_NOT_FOUND),
-    ("member ID already exist", Condition.MEMBER_EXISTS),
-    ("Peer URLs already exists", Condition.MEMBER_EXISTS),
-    ("unhealthy cluster", Condition.UNHEALTHY),
-    ("not leader", Condition.NOT_LEADER),
-    ("no leader", Condition.NO_LEADER),
-    ("leader changed", Condition.NO_LEADER),
-    ("database space exceeded", Condition.NO_SPACE),
-    ("corrupt cluster", Condition.CORRUPT),
-    ("has been compacted", Condition.COMPACTED),
-    ("permission denied", Condition.DENIED),
-    ("user name is empty", Condition.DENIED),
-    ("authentication", Condition.DENIED),
-    ("request timed out", Condition.TIMEOUT),
-    ("context deadline exceeded", Condition.TIMEOUT),
-    ("certificate", Condition.TLS),
-    ("authentication handshake failed", Condition.TLS),
-)
-_DEADLINE_EXCEEDED = 4  # google.golang.org/grpc/codes
 # Before Python 3.10 a socket's timeout is no TimeoutError.
 _TIMEOUTS = (TimeoutError, socket.timeout)
-_OUTAGES = (
-    Condition.UNREACHABLE, Condition.TIMEOUT, Condition.TLS, Condition.NO_LEADER,
-    Condition.UNHEALTHY,
-)  # fmt: skip
-
-
-class EtcdError(RescueError):
-    """A call to etcd that did not work.
-
-    condition: what that means. code, message: gRPC's, 0 and "" where no etcd said anything.
-    sent: the request may have reached etcd, so a write may have happened or may still happen.
-    """
-
-    kind = "etcd"
-
-    def __init__(
-        self,
-        seen: str,
-        condition: Condition,
-        code: int = 0,
-        message: str = "",
-        sent: bool = True,
-        why: str = "",
-        next: str = "",
-    ) -> None:
-        super().__init__(seen, why, next)
-        self.condition, self.code, self.message, self.sent = condition, code, message, sent
-        self.exit_code = 4 if condition in _OUTAGES else 1
-
-    @property
-    def is_not_in_sync(self) -> bool:
-        """A learner that may still be catching up, or that never started: etcd says the same."""
-        return self.condition is Condition.NOT_IN_SYNC
-
-    @property
-    def is_quorum_missing(self) -> bool:
-        """The member answers, and cannot get a majority to agree in time."""
-        return self.condition in (Condition.NO_LEADER, Condition.TIMEOUT, Condition.UNHEALTHY)
 
 
 @dataclass(frozen=True)
@@ -214,7 +125,7 @@ class Connection:
         except (http.client.RemoteDisconnected, ConnectionError) as error:
             self.close()
             if not is_reused:
-                raise self._unreachable(error, sent=True) from None
+                raise self._cut_off(error) from None
         return self.call(method, path, body, deadline - time.monotonic(), repeat=False)
 
     def _exchange(
@@ -287,6 +198,20 @@ class Connection:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return EtcdError(f"{self.url}: {reason}", Condition.UNREACHABLE, sent=sent)
 
+    def _cut_off(self, error: Exception) -> EtcdError:
+        """A new connection that ended without an answer.
+
+        With TLS 1.3 a client certificate is refused after the handshake; when the request is on its
+        way by then, the reset overtakes the alert that would have said so.
+        """
+        if self._tls is None or isinstance(error, http.client.RemoteDisconnected):
+            return self._unreachable(error, sent=True)
+        return EtcdError(
+            f"{self.url} ended the connection right after the TLS handshake: it does not trust the"
+            " client certificate, or it was stopping",
+            Condition.TLS,
+        )
+
     def _tls_error(self, error: ssl.SSLError) -> EtcdError:
         if isinstance(error, ssl.SSLCertVerificationError):
             said = f"the server's certificate does not verify: {error.verify_message}"
@@ -306,11 +231,14 @@ def failure(url: str, reply: Reply) -> EtcdError:
         pass
     if reply.status == 404 and not message.startswith("etcdserver:"):
         condition = Condition.UNSUPPORTED
-    elif code == _DEADLINE_EXCEEDED:
-        condition = Condition.TIMEOUT
     else:
-        condition = next((c for text, c in _MESSAGES if text in message), Condition.OTHER)
-    return EtcdError(f"{url}: {message or f'HTTP {reply.status}'}", condition, code, message)
+        condition = condition_of(code, message)
+    why = next = ""
+    if condition is Condition.NO_GATEWAY:
+        why = "its JSON gateway cannot connect to etcd itself"
+        next = "give etcd a server certificate that has clientAuth too, or set --client-cert-file"
+    seen = f"{url}: {message or f'HTTP {reply.status}'}"
+    return EtcdError(seen, condition, code, message, why=why, next=next)
 
 
 class _TimedSocket:
