@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import TextIO
 
-from tests.lab.paths import CGROUP_PREFIX, CGROUP_ROOT
+from tests.lab.paths import CACHE_DIR, CGROUP_PREFIX, CGROUP_ROOT
+
+_CLAIMS = CACHE_DIR / ".claims"
 
 
 def _hierarchies() -> list[Path]:
@@ -65,8 +69,34 @@ def remove(name: str) -> bool:
     return all(gone)
 
 
+def claim(name: str) -> TextIO:
+    """Keep a name for a lab: as long as the file is open, nobody takes its groups for leftovers.
+
+    A lock, and not a process number, because labs may live in each other's pid namespaces.
+    """
+    _CLAIMS.mkdir(parents=True, exist_ok=True)
+    file = (_CLAIMS / name).open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _is_claimed(name: str) -> bool:
+    try:
+        with (_CLAIMS / name).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def remove_leftovers() -> None:
-    """Remove what labs that were killed have left behind; groups in use stay."""
+    """Remove what labs that were killed have left behind."""
     for hierarchy in _hierarchies():
         for group in hierarchy.glob(f"{CGROUP_PREFIX}*"):
-            remove_tree(group)
+            if not _is_claimed(group.name):
+                remove_tree(group)
+    for file in _CLAIMS.glob(f"{CGROUP_PREFIX}*"):
+        if not _is_claimed(file.name):
+            file.unlink(missing_ok=True)

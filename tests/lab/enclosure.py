@@ -44,6 +44,7 @@ def enclose(argv: Sequence[str], on_start: Callable[[int], None] | None = None) 
     """Run a command in a new enclosure and return its exit code (128 + N after signal N)."""
     cgroups.remove_leftovers()
     group = f"{CGROUP_PREFIX}{os.getpid()}.{time.monotonic_ns() // 1_000_000}"
+    claim = cgroups.claim(group)
     sys_.unshare(sys_.CLONE_NEWPID)
     child = os.fork()
     if child == 0:
@@ -53,6 +54,8 @@ def enclose(argv: Sequence[str], on_start: Callable[[int], None] | None = None) 
         on_start(child)
     code = _wait(child)
     _remove_groups(group)
+    claim.close()
+    cgroups.remove_leftovers()
     return code
 
 
