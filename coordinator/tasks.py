@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.diagnosis.cluster import diagnose, diagnose_host
@@ -18,7 +18,6 @@ from agent.recipes.replace_member import remove_member, replace_member, restart_
 from agent.recipes.reseed import reseed
 from coordinator import report
 from coordinator.agent_file import build_agent
-from coordinator.connection import Access
 from coordinator.console import Progress, ask_consent, confirm
 from coordinator.fleet import Fleet
 from coordinator.inventory import gather
@@ -65,7 +64,7 @@ def looking(options: Options, host: str = "") -> Iterator[Looked]:
         )
     progress = Progress()
     inventory = gather(options.cluster, options.hosts, host, options.ssh_config)
-    access = Access(config=options.ssh_config, sudo_password=options.sudo_password)
+    access = replace(inventory.access, sudo_password=options.sudo_password)
     fleet = Fleet(inventory.hosts, build_agent(), access, inventory.complete)
     try:
         observations = fleet.observe()
@@ -212,7 +211,7 @@ def task_rescue_quorum(options: Options) -> None:
 
 def task_remove_member(options: Options, name: str) -> None:
     """Remove a member whose host is gone for good; the cluster stays smaller."""
-    declared = Options(**{**options.__dict__, "lost": (*options.lost, name)})
+    declared = replace(options, lost=(*options.lost, name))
     with looking(options) as looked:
         _refuse_open_plans(looked)
         recipe, target, refusal = diagnose_host(looked.diagnosis, name, declared.lost)
