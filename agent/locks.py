@@ -29,7 +29,9 @@ def read_lock(host: Host) -> Optional[Lock]:
     try:
         return from_plain(Lock, json.loads(host.read_bytes(LOCK_FILE)), LOCK_FILE)
     except (ValueError, UsageError) as error:
-        raise Damaged(f"{LOCK_FILE}: {error}", "no lock can be trusted that cannot be read") from None
+        raise Damaged(
+            f"{LOCK_FILE}: {error}", "no lock can be trusted that cannot be read"
+        ) from None
 
 
 def take_lock(host: Host, plan: str, holder: str, token: int) -> Lock:

@@ -68,7 +68,7 @@ class SilentArgs:
     """endpoints: (host name, address, port) of everything that must not answer."""
 
     endpoints: tuple[tuple[str, str, int], ...]
-    timeout: float = 0.3
+    timeout: float = 0.5
 
 
 class PeersSilent(Action[SilentArgs]):
