@@ -91,15 +91,21 @@ def read_service(host: Host, unit: str) -> Service:
 
     since: when it became active, else when it last changed. Empty where systemd does not answer.
     """
+    booted = host.now() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    # Asked from another pid namespace (a debug pod), systemd drops a connection now and then.
+    shown = _show(host, unit) or _show(host, unit)
+    return parse_service(unit, shown, booted)
+
+
+def _show(host: Host, unit: str) -> str:
     try:
-        done = host.run(
+        return host.run(
             ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", unit],
             timeout=_SERVICE_SECONDS,
             env={"SYSTEMD_IGNORE_CHROOT": "1"},
-        )
+        ).stdout
     except (CommandFailed, OSError):
-        return Service(unit, "")
-    return parse_service(unit, done.stdout, host.now() - time.clock_gettime(time.CLOCK_MONOTONIC))
+        return ""
 
 
 def parse_service(unit: str, shown: str, booted: float) -> Service:
