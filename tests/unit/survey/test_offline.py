@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,59 +192,6 @@ def test_database_behind_the_snapshot(tmp_path: Path) -> None:
 
 def test_positions_are_equal_by_value() -> None:
     assert Position(2, 20) in (Position(2, 20),)
-
-
-# ---- a real etcd, where there is one -------------------------------------------------------------
-
-
-def real_etcd() -> str:
-    """An etcd binary: from the environment, the PATH, or the lab's cache; empty without one."""
-    given = os.environ.get("ETCD_RESCUE_TEST_ETCD") or shutil.which("etcd")
-    cache = Path("/var/cache/etcd-rescue-lab")
-    cached = sorted(cache.glob("*/bin/etcd")) + sorted(cache.glob("*/usr/bin/etcd"))
-    return given or (str(cached[0]) if cached else "")
-
-
-@pytest.mark.skipif(not real_etcd(), reason="no etcd binary on this machine")
-def test_directory_of_a_killed_etcd(tmp_path: Path) -> None:
-    import signal
-    import time
-    import urllib.request
-
-    argv = [
-        real_etcd(), "--data-dir", str(tmp_path / "etcd"), "--name", "solo",
-        "--listen-client-urls", "http://127.0.0.1:32379",
-        "--advertise-client-urls", "http://127.0.0.1:32379",
-        "--listen-peer-urls", "http://127.0.0.1:32380",
-        "--initial-advertise-peer-urls", "http://127.0.0.1:32380",
-        "--initial-cluster", "solo=http://127.0.0.1:32380",
-    ]  # fmt: skip
-    with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        body = b'{"key":"Zm9v","value":"YmFy"}'
-        url = "http://127.0.0.1:32379/v3/kv/put"
-        done = 0
-        deadline = time.monotonic() + 20
-        while done < 50 and time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(urllib.request.Request(url, body), timeout=2).close()
-                done += 1
-            except OSError:
-                time.sleep(0.1)
-        live = read(tmp_path)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    dead = read(tmp_path)
-    assert done == 50
-    for facts in (live, dead):
-        assert facts.damage == ()
-        assert facts.wal is not None
-        assert facts.db is not None
-        assert [m.id for m in facts.db.members] == [facts.wal.member_id]
-        assert facts.wal.last_index >= 52
-        assert facts.db.revision <= 51
 
 
 # ---- cost ----------------------------------------------------------------------------------------
