@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.model.catalog import CATALOG
@@ -43,6 +44,10 @@ class PlanBuilder:
             undo=spec.undo,
             final=spec.final,
         )
+
+    def turning_point(self, host: str, action: str, reason: str, /, **args: Any) -> Step:
+        """Make the next step, and declare it the plan's point of no return."""
+        return replace(self.step(host, action, reason, **args), final=True)
 
     def build(
         self,
