@@ -111,15 +111,17 @@ def test_image_serves_the_binaries_on_the_host(lab: Lab) -> None:
 # The kubelet
 
 
-def test_unchanged_manifest_put_back_is_the_same_pod(lab: Lab) -> None:
+def test_unchanged_manifest_put_back_is_the_same_pod(make_lab: MakeLab) -> None:
+    lab = make_lab(hosts=1, kubelet=KubeletTiming(teardown=30, backoff_base=30))
     host = lab.hosts["master-0"]
     before = pod_uid(host)
-    started = time.monotonic()
-    text = park(host)
-    assert time.monotonic() - started < 2
-    host.write(MANIFEST, text)
-    lab.wait_healthy(timeout=15)
-    assert pod_uid(host) == before
+    for _ in range(3):
+        started = time.monotonic()
+        text = park(host)
+        assert time.monotonic() - started < 3
+        host.write(MANIFEST, text)
+        lab.wait_healthy(timeout=15)
+        assert pod_uid(host) == before
 
 
 def test_changed_manifest_waits_for_the_old_pods_end(make_lab: MakeLab) -> None:

@@ -47,6 +47,8 @@ class PodWorker(threading.Thread):
         self._finished = False
         self._unwanted_at = time.monotonic()
         self._backoffs: dict[str, BackOff] = {}
+        # Containers that were ended with the pod: their end is no crash.
+        self._ended: set[str] = set()
 
     def want(self, wanted: bool) -> bool:
         """Say whether the pod shall run; False where the worker has already finished."""
@@ -151,7 +153,8 @@ class PodWorker(threading.Thread):
         running = [c for c in known if c.running and c.sandbox == sandbox]
         if running:
             return self._open_process(running[0].id), None
-        if known and (wait := self._backoff_wait(name, known[0].id)):
+        crashed = [c.id for c in known[:1] if c.id not in self._ended]
+        if crashed and (wait := self._backoff_wait(name, crashed[0])):
             return None, wait
         # Like the kubelet, keep the last ended one for those who look with `ps -a`.
         for old in known[1:]:
@@ -196,6 +199,7 @@ class PodWorker(threading.Thread):
     def _terminate(self) -> None:
         """End containers and sandboxes gracefully; what they were stays listed as ended."""
         for container in runtime.list_containers(self.pod.uid):
+            self._ended.add(container.id)
             if container.running:
                 klog.info(
                     "Killing container with a grace period",
