@@ -112,7 +112,7 @@ def test_the_peer_port_speaks_where_the_client_port_is_silent(three: list[Node])
     with silent_port() as port:
         config = replace(three[0].config, listen_client_urls=(f"https://127.0.0.1:{port}",))
         facts, seconds = timed(config)
-    assert seconds < 0.85
+    assert seconds < 1.0  # 0.8 and what a busy machine adds
     assert not facts.answers
     assert {m.name for m in facts.members} == {"m0", "m1", "m2"}
     assert len(facts.cluster_id) == 16
@@ -144,7 +144,7 @@ def test_without_quorum_all_but_the_read_through_it(three: list[Node]) -> None:
     deadline = time.monotonic() + 5
     while True:
         facts, seconds = timed(three[0].config)
-        assert seconds < 0.85
+        assert seconds < 1.0  # 0.8 and what a busy machine adds
         if not facts.linearizable and not facts.leader_id:
             break
         assert time.monotonic() < deadline
@@ -155,7 +155,7 @@ def test_without_quorum_all_but_the_read_through_it(three: list[Node]) -> None:
     three[0].start()
     time.sleep(1.5)
     facts, seconds = timed(three[0].config)
-    assert seconds < 0.85
+    assert seconds < 1.0  # 0.8 and what a busy machine adds
     assert not facts.linearizable
     assert len(facts.members) == 3, facts.error
 
@@ -168,7 +168,7 @@ def test_silent_ports_cost_no_more_than_the_timeout(timeout: float) -> None:
             listen_peer_urls=(f"https://127.0.0.1:{peer}",),
         )
         facts, seconds = timed(config, timeout)
-        assert seconds < timeout + 0.1
+        assert seconds < timeout + 0.2
         assert not facts.answers
         seen = probe((f"https://127.0.0.1:{client}",), TlsFiles(), timeout=timeout)
         assert seen.open_ports == (client,)
