@@ -313,7 +313,11 @@ class Lock:
 
 @dataclass(frozen=True)
 class Survey:
-    """All read-only facts of one host, taken in one go."""
+    """All read-only facts of one host, taken in one go.
+
+    config: of the definition in place. parked_config: of the one parked last, where none is in
+    place; its `definition` is where it is parked.
+    """
 
     format: int
     agent_version: str
@@ -342,6 +346,7 @@ class Survey:
     journals: tuple[JournalFacts, ...] = ()
     lock: Optional[Lock] = None
     problems: tuple[str, ...] = ()
+    parked_config: Optional[EtcdConfig] = None
 
 
 @dataclass(frozen=True)

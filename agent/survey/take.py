@@ -137,6 +137,7 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         platform=platform.name if platform else "",
         addresses=parts.end(state.addresses),
         config=config,
+        parked_config=None if config else known,
         strays=strays,
         parked=parts.end(state.parked),
         online=parts.end(etcd.online),
