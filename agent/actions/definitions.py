@@ -20,9 +20,14 @@ def file_hash(host: Host, path: str) -> str:
     return sha256(host.read_bytes(path)).hexdigest() if host.exists(path) else ""
 
 
+def parked_here(ctx: Context) -> list[Parked]:
+    """All parked definitions, the one that this plan parked last: it is the one meant."""
+    return sorted(find_parked(ctx.host), key=lambda p: p.plan == ctx.plan)
+
+
 def parked_for(ctx: Context, original: str) -> Optional[Parked]:
-    """Give the newest parked definition that came from `original`, or None."""
-    found = [p for p in find_parked(ctx.host) if p.original == original]
+    """Give the parked definition that came from `original`, this plan's rather, or None."""
+    found = [p for p in parked_here(ctx) if p.original == original]
     return found[-1] if found else None
 
 
@@ -40,7 +45,7 @@ def current_config(ctx: Context) -> EtcdConfig:
             "the kubelet runs every file of the watched directory; which one is meant is unclear",
             f"move it out of {ctx.platform.manifest_dir}, then run this again",
         )
-    for parked in reversed(find_parked(ctx.host)):
+    for parked in reversed(parked_here(ctx)):
         config = read_config(ctx.host, ctx.platform, parked.path)
         return replace(config, definition=parked.original or parked.path)
     raise PreconditionFailed(
@@ -152,7 +157,7 @@ class UnparkDefinition(Action[DefinitionArgs]):
             )
 
     def _parked(self, ctx: Context, args: DefinitionArgs) -> Parked:
-        found = [p for p in find_parked(ctx.host) if p.original == (args.path or p.original)]
+        found = [p for p in parked_here(ctx) if p.original == (args.path or p.original)]
         if not found:
             raise PreconditionFailed(
                 f"no parked definition{' of ' + args.path if args.path else ''} here",

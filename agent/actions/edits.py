@@ -11,6 +11,7 @@ from agent.actions import splice
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config, parked_for
 from agent.actions.members import others_serving
+from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, StepFailed
 from agent.survey.processes import etcd_processes
 
@@ -83,8 +84,8 @@ def _set_or_add(text: str, flag: str, value: str) -> str:
 class SetInitialCluster(EditDefinition):
     """Bring --initial-cluster and --initial-cluster-state up to date, where the quorum allows it.
 
-    A changed manifest restarts the pod. With fewer than three serving voters that would cost the
-    quorum for the time of it, so the edit is left, and said so.
+    A changed manifest restarts the pod. Where the other voters are no quorum that would cost it for
+    the time of the restart, so the edit is left, and said so.
     """
 
     name = "set_initial_cluster"
@@ -96,9 +97,10 @@ class SetInitialCluster(EditDefinition):
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
         if undo["path"] == current_config(ctx).definition:
-            others = others_serving(ctx)
-            if others < 2:
-                return {"left": f"{others} other voters serve; a restart would cost the quorum"}
+            others, voters = others_serving(ctx)
+            if others < quorum(voters):
+                seen = f"{others} of {voters} voters would serve without this one"
+                return {"left": f"{seen}; a restart would cost the quorum"}
         done = super().act(ctx, args, undo)
         if undo["path"] == current_config(ctx).definition:
             wait_for(ctx.say, "etcd to restart", lambda: _restarted(ctx), 240, 0.2)

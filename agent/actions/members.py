@@ -68,16 +68,20 @@ def _require_quorum_without(config: EtcdConfig, members: tuple[Member, ...], id:
         )
 
 
-def others_serving(ctx: Context) -> int:
-    """Count the other voters that answer now; 0 where the local etcd has no quorum."""
+def others_serving(ctx: Context) -> tuple[int, int]:
+    """Give (other voters that answer now, voters in all); (0, 0) where the local one has no quorum.
+
+    A member may restart only where the others are a quorum of all, itself included.
+    """
     config = current_config(ctx)
     try:
         with local_client(ctx) as client:
             members = client.members(linearizable=True)
             own = client.status().member_id
     except RescueError:
-        return 0
-    return len(_serving(config, tuple(m for m in members if m.id != own)))
+        return 0, 0
+    others = _serving(config, tuple(m for m in members if m.id != own))
+    return len(others), sum(not m.is_learner for m in members)
 
 
 class RemoveMember(Action[RemoveArgs]):

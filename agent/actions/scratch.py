@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, TypeVar
 
 from agent.actions.base import Action, Context, Data, Places, wait_for
 from agent.actions.binary import obtain_binary
@@ -26,6 +26,8 @@ _PASSED_ON = ("quota-backend-bytes", "max-request-bytes", "max-txn-ops", "snapsh
 
 _STOP_SECONDS = 20.0
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class ScratchArgs(DataArgs):
@@ -36,9 +38,10 @@ class ScratchArgs(DataArgs):
 
 @dataclass(frozen=True)
 class PrejoinArgs(DataArgs):
-    """initial_cluster: name=peer URL pairs, this member among them.
+    """initial_cluster: name=peer URL pairs, this member among them; empty: as a source lists them.
 
-    sources: client URLs of members that serve, to compare progress with.
+    sources: client URLs of members that serve, to compare progress with. etcd refuses to join with
+    any other list than the one of now, and who has joined by now is not known beforehand.
     """
 
     initial_cluster: str = ""
@@ -107,7 +110,7 @@ def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
     return [
         f"--listen-peer-urls={','.join(config.listen_peer_urls)}",
         f"--initial-advertise-peer-urls={','.join(config.advertise_peer_urls)}",
-        f"--initial-cluster={args.initial_cluster}",
+        f"--initial-cluster={args.initial_cluster or _listed(args.sources, config)}",
         "--initial-cluster-state=existing",
         *(f"--{name}={config.flags[name]}" for name in timing if name in config.flags),
     ]
@@ -265,13 +268,28 @@ class Prejoin(Action[PrejoinArgs]):
         ctx.host.discard(data_places(ctx, args).work)
 
 
+def _listed(sources: tuple[str, ...], config: EtcdConfig) -> str:
+    """Give the --initial-cluster value of the members as they are; the one without name is this."""
+
+    def ask(client: EtcdClient) -> str:
+        members = client.members(linearizable=True)
+        return ",".join(f"{m.name or config.name}={url}" for m in members for url in m.peer_urls)
+
+    return _ask(sources, config, ask)
+
+
 def _source_status(sources: tuple[str, ...], config: EtcdConfig) -> Status:
     """Give the status of the first member that answers: what the learner must reach and hold."""
+    return _ask(sources, config, lambda client: client.status())
+
+
+def _ask(sources: tuple[str, ...], config: EtcdConfig, ask: Callable[[EtcdClient], T]) -> T:
+    """Give what the first source that answers says. Raises PreconditionFailed where none does."""
     said = []
     for source in sources:
         try:
             with EtcdClient(source, config.client_tls, timeout=3.0) as client:
-                return client.status()
+                return ask(client)
         except RescueError as error:
             said.append(error.seen)
     raise PreconditionFailed(
