@@ -14,8 +14,10 @@ from agent.model.facts import Observation
 from agent.model.plan import Plan, plan_from_plain
 from agent.model.verdict import Diagnosis, Refusal
 from agent.recipes.cluster import Cluster
-from agent.recipes.replace_member import remove_member, replace_member, restart_member
+from agent.recipes.invariants import require_sound
+from agent.recipes.replace_member import remove_member, replace_member
 from agent.recipes.reseed import reseed
+from agent.recipes.restart_member import restart_member
 from coordinator import report
 from coordinator.agent_file import build_agent
 from coordinator.console import Progress, ask_consent, confirm
@@ -228,6 +230,7 @@ def task_remove_member(options: Options, name: str) -> None:
 
 def carry_out(looked: Looked, plan: Plan, options: Options) -> None:
     """Show, confirm, run and verify a plan. Raises what stops it."""
+    require_sound(plan, looked.cluster)
     if options.dry_run:
         report.emit(plan, options.output, report.plan_table)
         return

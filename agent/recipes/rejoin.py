@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.errors import Refused
 from agent.recipes.builder import PlanBuilder
-from agent.recipes.cluster import Cluster, client_urls, initial_cluster
+from agent.recipes.cluster import Cluster, can_restart_one, initial_cluster, sources
+
+
+def why_not_rejoin(cluster: Cluster, host: str) -> str:
+    """Why a host cannot become a member again, in words; empty where it can.
+
+    A host without a survey is asked when it is back: its fence and its preparation look then.
+    """
+    try:
+        urls = cluster.peer_urls(host)
+        is_defined = cluster.survey(host) is None or cluster.definition(host) is not None
+    except Refused as refused:
+        return refused.seen
+    if not is_defined:
+        return "there is no etcd definition on it, in place or parked"
+    return "" if urls else "its peer URL is not known"
 
 
 def rejoin(
@@ -13,11 +29,11 @@ def rejoin(
 ) -> None:
     """Add the stage that makes a fenced or broken host a member again, with a new identity.
 
-    members: hosts that are members by then, without `host`. acting: the one asked to add it.
+    members: hosts that serve by then, without `host`, the acting one first. acting: the one asked
+    to add it. Hosts that join before it may have been put off, so the membership it joins is read
+    when it joins; only whom to ask stands here.
     """
     urls, name = cluster.peer_urls(host), cluster.name(host)
-    together = initial_cluster(cluster, [*members, host])
-    sources = [url for m in members for url in client_urls(cluster, m)]
     step = builder.step
     steps = [
         step(
@@ -31,7 +47,7 @@ def rejoin(
         ),
         step(
             host, "prejoin", "it catches up outside the kubelet, so no back-off is in the way",
-            initial_cluster=together, sources=sources,
+            sources=sources(cluster, members),
         ),
         step(host, "install_data", "with an identity in its data the --initial-* flags are void"),
     ]  # fmt: skip
@@ -50,16 +66,21 @@ def rejoin(
     builder.stage(f"Rejoin {host}", steps, waits_for=[host])
 
 
-def tidy_manifests(builder: PlanBuilder, cluster: Cluster, members: Sequence[str]) -> None:
+def tidy_manifests(
+    builder: PlanBuilder, cluster: Cluster, voters: Sequence[str], serving: Sequence[str]
+) -> None:
     """Add one stage per host whose --initial-cluster would be wrong for a later empty start.
 
-    A changed manifest restarts its pod, so: one host at a time, last of all, and only where the
-    other voters hold the quorum meanwhile.
+    voters: hosts of all voters at the end, in the flag's order; serving: those that serve by then.
+    A changed manifest restarts its pod, so: one host at a time, last of all, with every member
+    there, and only where the others hold the quorum meanwhile (the step looks again, and else
+    leaves it).
     """
-    wanted = initial_cluster(cluster, members)
-    if len(members) < 3:
+    named = all(cluster.known_name(host) for host in voters)
+    if not named or not can_restart_one(len(serving), len(voters)):
         return
-    for host in members:
+    wanted = initial_cluster(cluster, voters)
+    for host in serving:
         if not cluster.needs_initial_cluster(host, wanted):
             continue
         steps = [
@@ -70,4 +91,4 @@ def tidy_manifests(builder: PlanBuilder, cluster: Cluster, members: Sequence[str
             ),
             builder.step(host, "wait_serving", "the next host only after this one serves"),
         ]  # fmt: skip
-        builder.stage(f"Bring {host}'s --initial-cluster up to date", steps, waits_for=members)
+        builder.stage(f"Bring {host}'s --initial-cluster up to date", steps, waits_for=serving)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
+from agent.diagnosis.quorum import (
+    Change,
+    quorum,
+    quorum_after_add_learner,
+    quorum_after_promote,
+    quorum_after_remove,
+    simulate,
+)
 from agent.errors import Refused
-from agent.model.plan import Plan, Promise
+from agent.model.facts import Member
+from agent.model.plan import Plan, Promise, Step
+from agent.model.verdict import MemberState, MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster
-from agent.recipes.rejoin import rejoin, tidy_manifests
+from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
 
 
 def acting_host(cluster: Cluster, but: str) -> str:
@@ -17,7 +29,7 @@ def acting_host(cluster: Cluster, but: str) -> str:
     serving = [host for host in cluster.serving() if host != but]
     if not serving:
         raise Refused(
-            f"no healthy member besides {but}",
+            f"no healthy member besides {but} that can be logged in to",
             "the membership is changed through a member that serves",
             "fab diagnose",
         )
@@ -25,21 +37,47 @@ def acting_host(cluster: Cluster, but: str) -> str:
 
 
 def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
-    """Plan the replacement of the member on `host`; its old data is kept in quarantine."""
+    """Plan the replacement of the member on `host`; its old data is kept in quarantine.
+
+    A host that is no member (any more) is added in the same way, with nothing to remove. Raises
+    Refused where the host cannot rejoin, or where a change would cost the quorum.
+    """
     verdict = cluster.verdict(host)
+    host = verdict.host
+    _require_replaceable(cluster, verdict)
     acting = acting_host(cluster, host)
+    _require_quorum(cluster, verdict)
     builder = PlanBuilder("replace-member", f"{host}: {verdict.why}", cluster.addresses)
     builder.stage(
         "Prepare, with nothing stopped",
         [builder.step(host, "preflight", "an etcd to run before anything stops", copies=False)],
     )
-    steps = [
-        builder.step(
-            host, "fence", "a removed member must not come back with its old identity",
-            reason=f"{cluster.name(host)} is being replaced: {verdict.why}",
-        )
-    ]  # fmt: skip
-    member = cluster.member_of(host)
+    title = f"Take the old member of {host} out" if verdict.id else f"Fence {host}"
+    builder.stage(title, _take_out(builder, cluster, verdict, acting))
+    serving = [h for h in reversed(cluster.serving()) if h != host]  # the acting one first
+    rejoin(builder, cluster, host, serving, acting)
+    voters = [m.host for m in cluster.voters() if m.host != host]
+    tidy_manifests(builder, cluster, [*voters, host], [*sorted(serving), host])
+    promise = _promise(cluster, (*sorted(serving), host))
+    return builder.build(created, promise)
+
+
+def _take_out(
+    builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict, acting: str
+) -> list[Step]:
+    """Fence the host, then remove its member: what is removed can no longer come back.
+
+    The other way round where the fence alone would cost the quorum that the removal needs.
+    """
+    fence = ("a removed member must not come back with its old identity",)
+    reason = f"{cluster.name(verdict.host)} is being replaced: {verdict.why}"
+    member = _listed(cluster, verdict)
+    diagnosis = cluster.diagnosis
+    left = diagnosis.serving - (1 if verdict.serves and verdict.voter else 0)
+    fence_first = member is None or left >= quorum(diagnosis.voters) or not verdict.serves
+    steps = []
+    if fence_first:
+        steps.append(builder.step(verdict.host, "fence", *fence, reason=reason))
     if member is not None:
         steps.append(
             builder.step(
@@ -47,23 +85,94 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
                 id=member.id, name=member.name, peer_urls=member.peer_urls,
             )
         )  # fmt: skip
-    builder.stage(f"Take the old member of {host} out", steps)
-    members = [h for h in _member_hosts(cluster) if h != host]
-    rejoin(builder, cluster, host, members, acting)
-    tidy_manifests(builder, cluster, [*members, host])
-    return builder.build(created, Promise((*members, host), cluster.diagnosis.cluster_id))
+    if not fence_first:
+        steps.append(builder.step(verdict.host, "fence", *fence, reason=reason))
+    return steps
 
 
-def remove_member(cluster: Cluster, host: str, created: float) -> Plan:
-    """Plan the removal of a member whose host is gone for good; the cluster stays smaller."""
-    verdict = next(m for m in cluster.diagnosis.members if host in (m.host, m.name))
-    acting = acting_host(cluster, verdict.host)
-    member = next((m for m in cluster.members() if m.id == verdict.id), None)
+def _listed(cluster: Cluster, verdict: MemberVerdict) -> Optional[Member]:
+    """The row of the member list that is this host's member, or None for no member."""
+    return next((m for m in cluster.members if verdict.id and m.id == verdict.id), None)
+
+
+def _require_replaceable(cluster: Cluster, verdict: MemberVerdict) -> None:
+    host = verdict.host
+    if cluster.survey(host) is None:
+        raise Refused(
+            f"{host}: {verdict.why}",
+            "nothing can be done on a host that does not answer",
+            f"power it on or make SSH to it work, then: fab rescue-node {host}",
+        )
+    if verdict.state is MemberState.HEALTHY:
+        raise Refused(
+            f"{host}: {verdict.why}", "a member that serves needs no replacement", "fab diagnose"
+        )
+    why = why_not_rejoin(cluster, host)
+    if why:
+        raise Refused(
+            f"{host}: {why}",
+            "nothing says how a new member there is meant to run; the old one stays until then",
+            f"put etcd's definition back on {host} (from a backup of it, or made anew by kubeadm), "
+            f"then: fab rescue-node {host}",
+        )
+    learner = next(
+        (m for m in cluster.diagnosis.members if m.id and not m.voter and m.host != host), None
+    )
+    if learner is not None:
+        raise Refused(
+            f"{learner.host} is a learner: {learner.why}",
+            "etcd takes one learner at a time",
+            f"fab rescue-node {learner.host}",
+        )
+
+
+def _require_quorum(cluster: Cluster, verdict: MemberVerdict) -> None:
+    """Every change of this recipe, computed before and after."""
+
+    def remove(voters: int, healthy: int) -> Change:
+        if verdict.id and verdict.voter:
+            return quorum_after_remove(voters, healthy, verdict.serves)
+        return Change(voters, healthy)
+
+    diagnosis = cluster.diagnosis
+    outcome = simulate(
+        diagnosis.voters, diagnosis.serving, remove, quorum_after_add_learner, quorum_after_promote
+    )
+    if not outcome.is_allowed:
+        raise Refused(
+            f"{verdict.host}: {outcome.refused}",
+            "a member is replaced only where the quorum holds before and after every change",
+            _next_for(cluster, verdict),
+        )
+
+
+def _next_for(cluster: Cluster, verdict: MemberVerdict) -> str:
+    other = next((m for m in cluster.voters() if not m.serves and m.host != verdict.host), None)
+    return f"fab rescue-node {other.host}" if other else "fab snapshot, then: fab diagnose"
+
+
+def _promise(cluster: Cluster, voters: tuple[str, ...]) -> Promise:
+    """These serve at the end, at least at the revision that is served now."""
+    return Promise(voters, cluster.diagnosis.cluster_id, cluster.revision(cluster.serving()))
+
+
+def remove_member(cluster: Cluster, name: str, created: float) -> Plan:
+    """Plan the removal of a member whose host is gone for good; the cluster stays smaller.
+
+    name: of the host or of the member, or the member's ID. Raises Refused for one that lives, or
+    whose removal would cost the quorum.
+    """
+    verdict = cluster.verdict(name)
+    member = _listed(cluster, verdict)
     if member is None:
-        raise Refused(f"{host} is no member", "there is nothing to remove", "fab diagnose")
-    builder = PlanBuilder("remove-member", f"{host}: {verdict.why}", cluster.addresses)
+        raise Refused(
+            f"{name} is no member of this cluster", "there is nothing to remove", "fab diagnose"
+        )
+    _require_gone(cluster, verdict)
+    acting = acting_host(cluster, verdict.host)
+    builder = PlanBuilder("remove-member", f"{verdict.host}: {verdict.why}", cluster.addresses)
     builder.stage(
-        f"Remove {host}",
+        f"Remove {verdict.host}",
         [
             builder.step(
                 acting, "member_remove", "its host is gone, by the operator's word",
@@ -71,29 +180,27 @@ def remove_member(cluster: Cluster, host: str, created: float) -> Plan:
             )
         ],
     )  # fmt: skip
-    members = [h for h in _member_hosts(cluster) if h != verdict.host]
-    tidy_manifests(builder, cluster, members)
-    promise = Promise(tuple(members), cluster.diagnosis.cluster_id)
-    return builder.build(created, promise, declared_lost=(host,))
+    serving = sorted(cluster.serving())
+    voters = [m.host for m in cluster.voters() if m.host != verdict.host]
+    tidy_manifests(builder, cluster, voters, serving)
+    return builder.build(created, _promise(cluster, tuple(serving)), declared_lost=(verdict.host,))
 
 
-def restart_member(cluster: Cluster, host: str, created: float) -> Plan:
-    """Plan the start of a member whose data is intact and whose definition was parked."""
-    verdict = cluster.verdict(host)
-    builder = PlanBuilder("restart-member", f"{host}: {verdict.why}", cluster.addresses)
-    steps = []
-    if cluster.is_crash_looping(host):
-        steps.append(builder.step(host, "restart_kubelet", "clears a back-off of up to 5 min"))
-    steps += [
-        builder.step(host, "unpark_definition", "its data is intact and it is still a member"),
-        builder.step(host, "wait_serving", "a member that serves is the proof"),
-        builder.step(host, "lift_fence", "it is a member again"),
-    ]
-    builder.stage(f"Start etcd on {host}", steps)
-    members = _member_hosts(cluster)
-    return builder.build(created, Promise(tuple(members), cluster.diagnosis.cluster_id))
-
-
-def _member_hosts(cluster: Cluster) -> list[str]:
-    """Hosts with a voter, in the order of the diagnosis."""
-    return [m.host for m in cluster.diagnosis.members if m.host and m.id and m.voter]
+def _require_gone(cluster: Cluster, verdict: MemberVerdict) -> None:
+    host = verdict.host
+    if cluster.survey(host) is not None or verdict.seen_alive:
+        raise Refused(
+            f"{host}: {verdict.seen_alive or verdict.why}",
+            "only a member whose host is gone for good is removed without a replacement",
+            f"fab rescue-node {host}",
+        )
+    if not verdict.voter:
+        return
+    diagnosis = cluster.diagnosis
+    change = quorum_after_remove(diagnosis.voters, diagnosis.serving, verdict.serves)
+    if not change.is_allowed:
+        raise Refused(
+            f"{host}: {change.refused}",
+            "a member is removed only where the quorum holds before and after",
+            _next_for(cluster, verdict),
+        )

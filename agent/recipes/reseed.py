@@ -7,15 +7,40 @@ that happens on a copy, with a scratch etcd; only then is the original moved asi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agent.diagnosis.advice import declares
 from agent.errors import Refused
-from agent.model.facts import EtcdConfig
 from agent.model.plan import Plan, Promise, Step
+from agent.model.verdict import MemberVerdict
 from agent.recipes.builder import PlanBuilder
-from agent.recipes.cluster import CLIENT_PORT, PEER_PORT, Cluster, port_of
-from agent.recipes.rejoin import rejoin, tidy_manifests
+from agent.recipes.cluster import CLIENT_PORT, PEER_PORT, Cluster, Definition, port_of
+from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
+
+Endpoint = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """The survivor. silent: what must not answer while its membership is rewritten."""
+
+    host: str
+    definition: Definition
+    data_dir: str
+    silent: tuple[Endpoint, ...]
+    in_manifest: bool
+
+    @property
+    def file(self) -> dict[str, str]:
+        """The definition, as arguments of a step."""
+        return {"path": self.definition.path, "sha256": self.definition.sha256}
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The data directory, as arguments of a step; nothing where only the definition says it."""
+        return {"data_dir": self.data_dir} if self.data_dir else {}
 
 
 def reseed(
@@ -23,54 +48,102 @@ def reseed(
 ) -> Plan:
     """Plan the recovery from a lost quorum. The diagnosis has said that nothing else will do.
 
-    Raises Refused where the survivor's definition is not known.
+    Raises Refused where the diagnosis does not offer it, where the survivor's definition is not
+    known, or where a voter that was not seen is not declared lost.
     """
     diagnosis = cluster.diagnosis
-    seed = diagnosis.target
-    config = cluster.config(seed)
-    if config is None:
-        raise Refused(
-            f"{seed}: no etcd definition, in place or parked",
-            "nothing says how its etcd is meant to run",
-            f"put the definition back on {seed}, then run this again",
-        )
-    known = cluster.addresses  # a member that no host answers for has nowhere to rejoin on
-    others = [m.host for m in diagnosis.members if m.id and m.host in known and m.host != seed]
-    rejoining = sorted(others, key=lambda h: (cluster.survey(h) is None, h))
-    reachable = [h for h in rejoining if cluster.survey(h) is not None]
+    seed = _seed(cluster, in_manifest)
+    others = [m for m in diagnosis.members if m.id and m.host != seed.host]
+    _require_declared(cluster, others, declared_lost)
+    reachable = [m.host for m in others if cluster.survey(m.host) is not None]
     builder = PlanBuilder("reseed", diagnosis.recipe_why, cluster.addresses)
-    _prepare(builder, cluster, seed, reachable, in_manifest)
-    _fence_others(builder, cluster, reachable)
-    silent = _endpoints(cluster, rejoining)
-    _stop_and_seed(builder, seed, config, silent, in_manifest)
-    members = [seed]
+    rejoining, left = _rejoining(cluster, others)
+    _prepare(builder, seed, [host for host in reachable if host in rejoining])
+    _fence_others(builder, reachable)
+    _stop_and_seed(builder, cluster, seed)
+    members = [seed.host]
     for host in rejoining:
-        rejoin(builder, cluster, host, members, acting=seed)
+        rejoin(builder, cluster, host, members, acting=seed.host)
         members.append(host)
-    tidy_manifests(builder, cluster, members)
-    verdict = cluster.verdict(seed)
-    promise = Promise(tuple(members), diagnosis.cluster_id, verdict.revision)
-    return builder.build(created, promise, diagnosis.losses, declared_lost)
+    tidy_manifests(builder, cluster, members, members)
+    revision = cluster.verdict(seed.host).revision
+    promise = Promise(tuple(members), diagnosis.cluster_id, revision)
+    return builder.build(created, promise, (*diagnosis.losses, *left), declared_lost)
 
 
-def _prepare(
-    builder: PlanBuilder, cluster: Cluster, seed: str, others: Sequence[str], in_manifest: bool
+def _seed(cluster: Cluster, in_manifest: bool) -> _Seed:
+    diagnosis = cluster.diagnosis
+    if diagnosis.recipe != "reseed":
+        first = next((r for r in diagnosis.refusals if r.recipe == "reseed"), None)
+        raise Refused(
+            first.seen if first else f"this diagnosis offers {diagnosis.recipe or 'no recipe'}",
+            first.why if first else "going on from one member drops what the others have",
+            first.next if first else "fab diagnose",
+        )
+    host = diagnosis.target
+    definition = cluster.definition(host)
+    if definition is None:
+        raise Refused(
+            f"{host}: no etcd definition, in place or parked",
+            "nothing says how its etcd is meant to run",
+            f"put the definition back on {host}, then run this again",
+        )
+    config, survey = cluster.config(host), cluster.survey(host)
+    offline = survey.offline if survey else None
+    data_dir = config.data_dir if config else offline.data_dir if offline else ""
+    silent = _endpoints(cluster, [m.host for m in diagnosis.members if m.id and m.host != host])
+    return _Seed(host, definition, data_dir, silent, in_manifest)
+
+
+def _require_declared(
+    cluster: Cluster, others: Sequence[MemberVerdict], declared: Collection[str]
 ) -> None:
+    """A voter that was not seen may live; only the operator's word says that it does not."""
+    unseen = [m for m in others if m.voter and cluster.survey(m.host) is None]
+    missing = [m.host for m in unseen if not declares(declared, m)]
+    if missing:
+        words = " ".join(f"--lost {host}" for host in missing)
+        raise Refused(
+            f"{', '.join(missing)}: not surveyed, and not declared lost",
+            "a member that still runs would be a rival of the rescued cluster",
+            f"make SSH to them work; or, if they are off and stay off: fab rescue-quorum {words}",
+        )
+
+
+def _rejoining(
+    cluster: Cluster, others: Sequence[MemberVerdict]
+) -> tuple[list[str], tuple[str, ...]]:
+    """(hosts that rejoin, those that answer first; what to say of the ones that do not)."""
+    known = cluster.addresses
+    hosts, left = [], []
+    for member in others:
+        if member.host not in known:
+            why, then = "no host that was given is it", "it stays out of the cluster"
+        else:
+            why = why_not_rejoin(cluster, member.host)
+            then = f"it stays fenced; put one back, then: fab rescue-node {member.host}"
+        if why:
+            left.append(f"{member.host} does not rejoin: {why}; {then}")
+        else:
+            hosts.append(member.host)
+    return sorted(hosts, key=lambda h: (cluster.survey(h) is None, h)), tuple(left)
+
+
+def _prepare(builder: PlanBuilder, seed: _Seed, others: Sequence[str]) -> None:
     steps = [
         builder.step(
-            seed, "preflight", "room for a copy, and an etcd to run, before anything stops",
-            copies=True, binary=not in_manifest,
+            seed.host, "preflight", "room for a copy, and an etcd to run, before anything stops",
+            copies=True, binary=not seed.in_manifest,
         )
     ]  # fmt: skip
     steps += [
         builder.step(host, "preflight", "it will need an etcd to rejoin with", copies=False)
         for host in others
-        if cluster.config(host) is not None
     ]
     builder.stage("Prepare, with nothing stopped", steps, parallel=True)
 
 
-def _fence_others(builder: PlanBuilder, cluster: Cluster, others: Sequence[str]) -> None:
+def _fence_others(builder: PlanBuilder, others: Sequence[str]) -> None:
     steps = [
         builder.step(
             host, "fence", "an old member that runs on would be a rival of the rescued cluster",
@@ -81,62 +154,57 @@ def _fence_others(builder: PlanBuilder, cluster: Cluster, others: Sequence[str])
     builder.stage("Fence the other members", steps, parallel=True)
 
 
-def _endpoints(cluster: Cluster, hosts: Sequence[str]) -> list[tuple[str, str, int]]:
+def _endpoints(cluster: Cluster, hosts: Sequence[str]) -> tuple[Endpoint, ...]:
     """Peer and client ports of every other member: none may answer at the turning point."""
-    found: list[tuple[str, str, int]] = []
+    found: list[Endpoint] = []
     for host in hosts:
-        url = cluster.peer_urls(host)[0]
-        address = urlsplit(url).hostname or cluster.addresses.get(host, host)
-        found += [(host, address, port_of(url, PEER_PORT)), (host, address, CLIENT_PORT)]
-    return found
+        for url in cluster.all_peer_urls(host):
+            try:
+                address = urlsplit(url).hostname or ""
+            except ValueError:
+                address = ""
+            address = address or cluster.addresses.get(host, host)
+            found += [(host, address, port_of(url, PEER_PORT)), (host, address, CLIENT_PORT)]
+    return tuple(dict.fromkeys(found))
 
 
-def _stop_and_seed(
-    builder: PlanBuilder,
-    seed: str,
-    config: EtcdConfig,
-    silent: Sequence[tuple[str, str, int]],
-    in_manifest: bool,
-) -> None:
-    definition = {"path": config.definition, "sha256": config.sha256}
-    data = {"data_dir": config.data_dir}
-    step = builder.step
+def _stop_and_seed(builder: PlanBuilder, cluster: Cluster, seed: _Seed) -> None:
+    step, host = builder.step, seed.host
     watch = "a member that came back could serve writes that this rescue would throw away"
-    builder.stage(
-        f"Stop etcd on {seed}",
-        [
-            step(seed, "peers_silent", watch, endpoints=silent),
-            step(seed, "park_definition", "the kubelet must not run it meanwhile", **definition),
-            step(seed, "stop_etcd", "data is copied only when nobody writes to it"),
-        ],
-    )
-    steps = [step(seed, "copy_data", "the original is kept as it is, bit for bit", **data)]
-    if not in_manifest:
-        steps.append(
-            step(seed, "seed_cluster", "removes the lost members; the flag enters no file", **data)
-        )
+    stop = [step(host, "peers_silent", watch, endpoints=seed.silent)]
+    if not seed.definition.is_parked:
+        why = "the kubelet must not run it meanwhile"
+        stop.append(step(host, "park_definition", why, **seed.file))
+    stop.append(step(host, "stop_etcd", "data is copied only when nobody writes to it"))
+    builder.stage(f"Stop etcd on {host}", stop)
+    steps = [step(host, "copy_data", "the original is kept as it is, bit for bit", **seed.data)]
+    if not seed.in_manifest:
+        why = "removes the lost members; the flag enters no file"
+        steps.append(step(host, "seed_cluster", why, **seed.data))
+    original = "one rename; the original stays in quarantine"
     steps += [
-        step(seed, "relocate_data", "one rename; the original stays in quarantine", **data),
-        step(seed, "install_data", "one rename", scratch=not in_manifest, **data),
+        step(host, "relocate_data", original, **seed.data),
+        step(host, "install_data", "one rename", scratch=not seed.in_manifest, **seed.data),
     ]
-    builder.stage(f"Make {seed} a cluster of its own, on a copy", steps)
-    builder.stage(f"Start etcd on {seed}", _start(builder, seed, definition, silent, in_manifest))
+    builder.stage(f"Make {host} a cluster of its own, on a copy", steps)
+    builder.stage(f"Start etcd on {host}", _start(builder, cluster, seed))
 
 
-def _start(
-    builder: PlanBuilder,
-    seed: str,
-    definition: dict[str, str],
-    silent: Sequence[tuple[str, str, int]],
-    in_manifest: bool,
-) -> list[Step]:
+def _start(builder: PlanBuilder, cluster: Cluster, seed: _Seed) -> list[Step]:
+    step, host = builder.step, seed.host
+    steps = []
+    if cluster.is_crash_looping(host):
+        why = "its back-off would delay the start by up to 5 min"
+        steps.append(step(host, "restart_kubelet", why))
     watch = "the last look before the point of no return"
-    steps = [builder.step(seed, "peers_silent", watch, endpoints=silent)]
-    if in_manifest:
-        reason = "no etcd can be run outside the kubelet here; the flag leaves in the same step"
-        steps.append(builder.step(seed, "seed_in_manifest", reason, **definition))
+    steps.append(step(host, "peers_silent", watch, endpoints=seed.silent))
+    if seed.in_manifest:
+        why = "no etcd can be run outside the kubelet here; the flag leaves in the same step"
+        steps.append(step(host, "seed_in_manifest", why, **seed.file))
     else:
-        reason = "unchanged, so the kubelet starts it at once"
-        steps.append(builder.step(seed, "unpark_definition", reason, **definition))
-    steps.append(builder.step(seed, "wait_serving", "here the outage ends"))
+        why = "unchanged, so the kubelet starts it at once"
+        steps.append(builder.turning_point(host, "unpark_definition", why, **seed.file))
+    steps.append(step(host, "wait_serving", "here the outage ends"))
+    if cluster.is_fenced(host):
+        steps.append(step(host, "lift_fence", "it serves again"))
     return steps

@@ -1,0 +1,140 @@
+"""The state of a cluster while a plan is thought through, and what stays the same meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from agent.diagnosis.advice import declares
+from agent.diagnosis.quorum import quorum
+from agent.model.plan import Plan, Step
+from agent.model.verdict import ClusterState
+from agent.recipes.cluster import Cluster
+
+
+@dataclass
+class World:
+    """What is where. All sets hold host names (a ghost's name or ID for a member without host).
+
+    runs: an etcd under the kubelet that serves, or will once there is a quorum. stopped: proved by
+    this plan. data: host → original, relocated or installed. prepared: a copy that may be
+    installed. shown: learners seen to run under the kubelet. silent: names that did not answer when
+    last looked, `looked` the host that looked in the step before. quorate: reads are answered.
+    seed: the host whose membership was rewritten, born: it was started again.
+    """
+
+    voters: set[str]
+    learners: set[str]
+    serving: set[str]
+    runs: set[str]
+    definition: dict[str, str]
+    fenced: set[str]
+    quorate: bool
+    data: dict[str, str] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+    ours: set[str] = field(default_factory=set)
+    copied: set[str] = field(default_factory=set)
+    prepared: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+    preflighted: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    restarting: set[str] = field(default_factory=set)
+    looked: str = ""
+    disturbed: bool = False
+    seed: str = ""
+    born: bool = False
+
+    def copy(self) -> World:
+        """A world that goes its own way from here."""
+        values: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            values[each.name] = value.copy() if isinstance(value, (set, dict)) else value
+        return World(**values)
+
+    def has_quorum(self, without: str = "") -> bool:
+        """True if the voters that serve, one perhaps left out, are a quorum."""
+        return len((self.serving & self.voters) - {without}) >= quorum(len(self.voters))
+
+    def park(self, host: str) -> None:
+        """The definition leaves its place: etcd there ends."""
+        if self.definition.get(host, "") != "missing":
+            self.definition[host] = "parked"
+        self.runs.discard(host)
+        self.serving.discard(host)
+        self.shown.discard(host)
+        self.disturbed = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What does not change while a plan runs. urls: host → its peer URLs."""
+
+    plan: Plan
+    cluster: Cluster
+    urls: dict[str, frozenset[str]]
+    ids: dict[str, str]
+    voters: frozenset[str]
+    lost: frozenset[str]
+    surveyed: frozenset[str]
+    fenced: frozenset[str]
+    reseeds: bool
+    steady: bool
+
+    def others(self, host: str) -> frozenset[str]:
+        """The other voters that there were at the start."""
+        return self.voters - {host}
+
+    def members_at(self, urls: Iterable[str], rather: str = "") -> str:
+        """The host whose member has one of these peer URLs; `rather` where several could."""
+        wanted = set(urls)
+        found = [host for host, known in self.urls.items() if known & wanted]
+        return rather if rather in found else found[0] if found else ""
+
+
+def scene_of(plan: Plan, cluster: Cluster) -> Scene:
+    """What a plan is held against."""
+    members = cluster.diagnosis.members
+    hosts = [m.host for m in members]
+    serving = {m.host for m in members if m.id and m.voter and m.serves}
+    voters = frozenset(m.host for m in members if m.id and m.voter)
+    return Scene(
+        plan=plan,
+        cluster=cluster,
+        urls={host: frozenset(cluster.all_peer_urls(host)) for host in hosts},
+        ids={m.id: m.host for m in members if m.id},
+        voters=voters,
+        lost=frozenset(m.host for m in members if declares(plan.declared_lost, m)),
+        surveyed=frozenset(host for host in hosts if cluster.survey(host) is not None),
+        fenced=frozenset(host for host in hosts if cluster.is_fenced(host)),
+        reseeds=any(s.action in ("seed_cluster", "seed_in_manifest") for s in plan.steps()),
+        steady=len(serving) >= quorum(len(voters)),
+    )
+
+
+def world_of(scene: Scene) -> World:
+    """The state that the diagnosis found."""
+    diagnosis = scene.cluster.diagnosis
+    members = diagnosis.members
+    return World(
+        voters=set(scene.voters),
+        learners={m.host for m in members if m.id and not m.voter},
+        serving={m.host for m in members if m.id and m.serves},
+        runs={m.host for m in members if m.runs},
+        definition={m.host: m.definition for m in members},
+        fenced=set(scene.fenced),
+        quorate=diagnosis.state in (ClusterState.HEALTHY, ClusterState.DEGRADED),
+    )
+
+
+def text_of(step: Step, name: str) -> str:
+    """An argument of a step that is a text; empty where it is none."""
+    value = step.args.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def texts_of(step: Step, name: str) -> list[str]:
+    """An argument of a step that is a list of texts."""
+    value = step.args.get(name, ())
+    return [v for v in value if isinstance(v, str)] if isinstance(value, (list, tuple)) else []
