@@ -6,12 +6,9 @@ import argparse
 import dataclasses
 import getpass
 import json
-import logging
 import os
 import sys
 from typing import Any, Optional
-
-import structlog
 
 from agent import __version__
 from agent.errors import RescueError, UsageError
@@ -24,10 +21,6 @@ _HIDDEN = {"peers_silent"}
 
 def main(argv: Optional[list[str]] = None) -> int:
     """Run one verb; returns the exit code (agent/errors.py says what each means)."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
     os.umask(0o077)
     try:
         args = _parser().parse_args(argv)

@@ -6,12 +6,13 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
-
-import psutil
+from typing import TYPE_CHECKING, Optional
 
 from agent.errors import CommandFailed
 from agent.syscalls import die_with_parent
+
+if TYPE_CHECKING:
+    import psutil
 
 _MAX_OUTPUT = 8 * 1024 * 1024
 
@@ -106,6 +107,8 @@ class Processes:
 
     def processes(self, name: str) -> Iterator[psutil.Process]:
         """Processes of the host whose executable's name (argv[0] or comm) is `name`."""
+        import psutil  # not needed to say hello
+
         for process in psutil.process_iter(["name", "cmdline", "status"]):
             info = process.info
             if info["status"] == psutil.STATUS_ZOMBIE:

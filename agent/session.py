@@ -14,16 +14,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import structlog
-
 from agent import __version__
 from agent.errors import RescueError, UsageError
 from agent.host import Host
+from agent.log import logger
 from agent.verbs import VERBS
 
 FORMAT = 1
 _MAX_LINE = 32 * 1024 * 1024
-log = structlog.get_logger()
 
 
 def serve(host: Host, lines: BinaryIO, out: BinaryIO) -> int:
@@ -61,7 +59,7 @@ class Line:
             self._out.flush()
         except OSError as error:
             self.lost = True
-            log.warning("line lost", error=str(error))
+            logger().warning("line lost", error=str(error))
 
 
 def _answer(host: Host, request: bytes, line: Line) -> None:
@@ -74,7 +72,7 @@ def _answer(host: Host, request: bytes, line: Line) -> None:
         line.send({"id": number, "error": error.to_plain()})
     except Exception as error:
         # A mistake of ours must reach the operator as a message, with its trace in stderr.
-        log.exception("internal error")
+        logger().exception("internal error")
         failure = RescueError(
             f"internal error: {type(error).__name__}: {error}",
             "this is a defect of etcd-rescue; the journal says what was done",

@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import sys
-import zipfile
 from typing import Any, NoReturn
 
 
@@ -97,6 +95,8 @@ def _unpacked(agent_dir: str, path: str, sha256: str) -> str:
     root = os.path.join(agent_dir, "unpacked")
     home = os.path.join(root, f"{sha256[:16]}-{boot}")
     if not os.path.isdir(home):
+        import shutil  # not loaded where the agent is there already
+
         for name in os.listdir(root):
             if name.startswith(sha256[:16]) and f"-{boot}" not in name:
                 shutil.rmtree(os.path.join(root, name), ignore_errors=True)
@@ -105,6 +105,9 @@ def _unpacked(agent_dir: str, path: str, sha256: str) -> str:
 
 
 def _unpack(path: str, home: str) -> None:
+    import shutil
+    import zipfile
+
     temp = f"{home}.{os.getpid()}"
     try:
         with zipfile.ZipFile(path) as archive:

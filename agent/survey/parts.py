@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import structlog
-
 from agent.errors import RescueError
+from agent.log import logger
 
 T = TypeVar("T")
-log = structlog.get_logger()
 
 
 class Part(Generic[T]):
@@ -39,7 +37,7 @@ class Part(Generic[T]):
             self._problem = f"{self.name}: a file is nested too deeply to be read"
         except Exception as error:
             # A mistake of ours in one part must not hide what all the others have seen.
-            log.exception("a part of the survey failed", part=self.name)
+            logger().exception("a part of the survey failed", part=self.name)
             self._problem = f"{self.name}: internal error: {type(error).__name__}: {error}"
 
     def result(self) -> tuple[T, str]:
