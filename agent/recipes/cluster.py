@@ -138,8 +138,15 @@ class Cluster:
         return [m for m in self.diagnosis.members if m.id and m.voter]
 
     def serving(self) -> list[str]:
-        """Surveyed hosts whose voter is healthy, the leader last: it is disturbed least."""
-        healthy = [m.host for m in self.voters() if m.state is MemberState.HEALTHY]
+        """Surveyed hosts whose voter is healthy, the leader last: it is disturbed least.
+
+        One that runs without a definition cannot be asked anything: nothing says where it listens.
+        """
+        healthy = [
+            m.host
+            for m in self.voters()
+            if m.state is MemberState.HEALTHY and m.definition != "missing"
+        ]
         leader = self.diagnosis.leader
         return sorted((h for h in healthy if self.survey(h)), key=lambda h: h == leader)
 

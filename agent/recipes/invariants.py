@@ -138,8 +138,9 @@ def _end(world: World, scene: Scene, off: frozenset[str]) -> Iterator[str]:
             yield f"at the end: the fence of {host} is not lifted"
     if world.restarting:
         yield f"at the end: nobody saw {', '.join(sorted(world.restarting))} serve again"
-    if world.learners - off and scene.plan.recipe != "remove-member" and world.disturbed:
-        yield f"at the end: {', '.join(sorted(world.learners))} is still a learner"
+    halfway = world.learners & world.ours - off
+    if halfway:
+        yield f"at the end: {', '.join(sorted(halfway))} is still a learner"
     left = {h for h, data in world.data.items() if data == "relocated"} - off
     if left:
         yield f"at the end: the data of {', '.join(sorted(left))} lies in quarantine only"

@@ -81,7 +81,8 @@ def tidy_manifests(
         return
     wanted = initial_cluster(cluster, voters)
     for host in serving:
-        if not cluster.needs_initial_cluster(host, wanted):
+        is_known = host not in cluster.serving() or cluster.verdict(host).definition == "in-place"
+        if not is_known or not cluster.needs_initial_cluster(host, wanted):
             continue
         steps = [
             builder.step(

@@ -301,6 +301,8 @@ def _allowed(change: Change) -> Broken:
 def _acts(w: World, step: Step) -> Broken:
     if step.host not in w.serving or step.host not in w.voters:
         yield f"changes the membership through {step.host}, which does not serve"
+    if w.definition.get(step.host) == "missing":
+        yield f"changes the membership through {step.host}, whose definition is missing"
 
 
 def _stops(w: World, host: str, scene: Scene) -> Broken:
