@@ -17,7 +17,7 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-unit: .venv/ready
+unit: .venv/ready lab
 	.venv/bin/pytest tests/unit -q
 
 lab-test: .venv/ready lab

@@ -23,20 +23,28 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.etcd_client import EtcdClient, EtcdError
 from agent.model.facts import EtcdConfig, TlsFiles
+from tests.lab.etcd_versions import VERSIONS
+from tests.lab.recipe import etcd_dir
 
 DAY = datetime.timedelta(days=1)
 
 
 def etcd_binaries() -> list[str]:
-    """Every etcd to test with: in the folders of ETCD_BIN_DIR (colon-separated), or on PATH."""
-    folders = [d for d in os.environ.get("ETCD_BIN_DIR", "").split(":") if d]
-    found = [str(Path(d, "etcd")) for d in folders if Path(d, "etcd").exists()]
+    """Every etcd to test with: ETCD_BIN_DIR's (colon-separated), else the lab's, else PATH's.
+
+    The lab's are there once `make lab` has run; `make test` runs it first where it can.
+    """
+    folders = [Path(d) for d in os.environ.get("ETCD_BIN_DIR", "").split(":") if d]
+    folders = folders or [etcd_dir(version) / "bin" for version in VERSIONS]
+    found = [str(folder / "etcd") for folder in folders if (folder / "etcd").exists()]
     on_path = shutil.which("etcd")
     return found or ([on_path] if on_path else [])
 
 
 def needs_etcd() -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not etcd_binaries(), reason="no etcd: set ETCD_BIN_DIR")
+    return pytest.mark.skipif(
+        not etcd_binaries(), reason="no etcd: run `make lab` or set ETCD_BIN_DIR"
+    )
 
 
 @dataclass

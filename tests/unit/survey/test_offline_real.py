@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,20 +20,12 @@ from agent.model.facts import OfflineFacts
 from agent.survey.dbcheck import check_db
 from agent.survey.livekeys import iter_keys
 from agent.survey.offline import read_offline
+from tests.unit.etcd_lab import etcd_binaries, needs_etcd
 
 PUTS = 60
 
 
-def binaries() -> list[str]:
-    """Every etcd at hand: in the folders of ETCD_BIN_DIR (colon-separated), on PATH, in the lab."""
-    folders = [Path(d) for d in os.environ.get("ETCD_BIN_DIR", "").split(":") if d]
-    folders += sorted(Path("/var/cache/etcd-rescue-lab").glob("*/bin"))
-    found = [str(folder / "etcd") for folder in folders if (folder / "etcd").exists()]
-    on_path = shutil.which("etcd")
-    return [*found, on_path] if on_path else found
-
-
-pytestmark = pytest.mark.skipif(not binaries(), reason="no etcd: set ETCD_BIN_DIR")
+pytestmark = needs_etcd()
 
 
 def free_port() -> int:
@@ -88,7 +79,7 @@ class Etcd:
         return read_offline(Host(str(self.root)), "/etcd")
 
 
-@pytest.fixture(params=binaries(), ids=lambda path: str(path).replace("/", "-"))
+@pytest.fixture(params=etcd_binaries(), ids=lambda path: str(path).replace("/", "-"))
 def etcd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Etcd]:
     """A member that was killed after 60 puts."""
     member = Etcd(request.param, tmp_path)
