@@ -97,7 +97,8 @@ def test_the_hash_at_one_revision_is_the_same_by_both_ways(client: EtcdClient, n
     by_peer = peer_hash_kv(node.peer_url, node.config.peer_tls, revision)
     client.put(b"h", b"2")
     assert peer_hash_kv(node.peer_url, node.config.peer_tls, revision).hash == by_peer.hash
-    if client.version() >= "3.6":
+    # Measured: 3.4.23 and 3.5.1 have no hashkv at their gateway, 3.5.30 and 3.6 have it.
+    if tuple(int(part) for part in client.version().split(".")) >= (3, 5, 30):
         assert client.hash_kv(revision).hash == by_peer.hash
     else:
         with pytest.raises(EtcdError) as caught:
