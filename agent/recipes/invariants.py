@@ -136,11 +136,15 @@ def _end(world: World, scene: Scene, off: frozenset[str]) -> Iterator[str]:
             yield f"at the end: {host} is promised and is no voter that serves"
         if host in world.fenced:
             yield f"at the end: the fence of {host} is not lifted"
-    if world.restarting:
-        yield f"at the end: nobody saw {', '.join(sorted(world.restarting))} serve again"
+    unseen = world.restarting | world.unproved
+    if unseen:
+        yield f"at the end: nobody saw {', '.join(sorted(unseen))} serve"
     halfway = world.learners & world.ours - off
     if halfway:
         yield f"at the end: {', '.join(sorted(halfway))} is still a learner"
+    gone = scene.lost & (world.voters | world.learners)
+    if gone and scene.plan.recipe == "remove-member":
+        yield f"at the end: {', '.join(sorted(gone))} is still a member"
     left = {h for h, data in world.data.items() if data == "relocated"} - off
     if left:
         yield f"at the end: the data of {', '.join(sorted(left))} lies in quarantine only"

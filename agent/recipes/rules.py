@@ -32,6 +32,9 @@ def peers_silent(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """Every other member that there was must be looked for."""
     endpoints = step.args.get("endpoints", ())
     w.silent = {str(e[0]) for e in endpoints if isinstance(e, (list, tuple)) and e}
+    rivals = scene.others(step.host) - w.ours - scene.lost
+    if scene.reseeds and rivals:
+        yield f"looks for silence before {_names(rivals)} were fenced"
     left_out = {h for h in scene.others(step.host) if scene.urls[h]} - w.silent
     if left_out:
         yield f"does not look for {_names(left_out)}"
@@ -42,6 +45,7 @@ def park_definition(w: World, step: Step, scene: Scene, waits_for: str) -> Broke
     """There is something to park, and parking it costs no quorum."""
     if w.definition.get(step.host) != "in-place":
         yield f"parks a definition that is {_place(w, step.host)}"
+    yield from _looked_first(w, step, scene)
     yield from _stops(w, step.host, scene)
     w.park(step.host)
 
@@ -50,6 +54,7 @@ def stop_etcd(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """Only what nothing starts again is stopped for good."""
     if w.definition.get(step.host) == "in-place":
         yield "stops an etcd whose definition is in place: the kubelet starts it again"
+    yield from _looked_first(w, step, scene)
     w.disturbed = True
     w.stopped.add(step.host)
 
@@ -71,6 +76,8 @@ def lift_fence(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
         yield "lifts a fence that does not stand"
     if step.host not in w.serving or step.host not in w.voters:
         yield "lifts the fence of a host that is not a member that serves"
+    if step.host in w.unproved:
+        yield "lifts the fence of a voter before it was seen to serve"
     w.fenced.discard(step.host)
 
 
@@ -151,6 +158,8 @@ def prejoin(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
         yield "lets a host join that was not added as a learner"
     if not (w.quorate and w.serving):
         yield "lets a host join a cluster that does not serve"
+    if host in w.prepared:
+        yield "lets a host join that has joined already"
     w.prepared.add(host)
 
 
@@ -201,6 +210,7 @@ def wait_serving(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
         )
     w.serving.add(host)
     w.restarting.discard(host)
+    w.unproved.discard(host)
     w.quorate = True
 
 
@@ -217,7 +227,7 @@ def member_remove(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
         yield "removes a member by an ID that is not the one at its peer URL"
     if target in w.fenced or target in scene.lost or target not in scene.surveyed:
         pass
-    elif not _fenced_later(scene, step, target):
+    elif not (_fence_costs_quorum(w, target) and _fenced_next(scene, step, target)):
         yield f"removes {target}, which is neither fenced nor declared lost"
     if target in w.voters:
         is_healthy = target in w.serving
@@ -259,14 +269,15 @@ def member_promote(w: World, step: Step, scene: Scene, waits_for: str) -> Broken
     yield from _allowed(quorum_after_promote(len(w.voters), _healthy(w), target in w.shown))
     w.learners.discard(target)
     w.shown.discard(target)
+    w.unproved.add(target)
     w.voters.add(target)
     w.serving.add(target)
 
 
 def set_initial_cluster(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """One at a time, with the others holding the quorum; the step itself leaves it else."""
-    if w.restarting:
-        yield f"restarts a second member while {_names(w.restarting)} restarts"
+    if w.restarting | w.unproved:
+        yield f"restarts a second member while {_names(w.restarting | w.unproved)} is not back"
     if step.host not in w.serving or step.host not in w.voters:
         yield "restarts a host that is not a voter that serves"
     if text_of(step, "state") != "existing":
@@ -299,6 +310,8 @@ def _allowed(change: Change) -> Broken:
 
 
 def _acts(w: World, step: Step) -> Broken:
+    if w.unproved:
+        yield f"changes the membership before {_names(w.unproved)} was seen to serve"
     if step.host not in w.serving or step.host not in w.voters:
         yield f"changes the membership through {step.host}, which does not serve"
     if w.definition.get(step.host) == "missing":
@@ -347,8 +360,19 @@ def _may_start_seed(w: World, step: Step) -> Broken:
         yield "starts the survivor on data that is not the finished copy"
 
 
-def _fenced_later(scene: Scene, step: Step, target: str) -> bool:
-    """The removal comes first where the fence alone would cost the quorum; then right after it."""
+def _looked_first(w: World, step: Step, scene: Scene) -> Broken:
+    """The survivor is stopped only where nobody else is seen to serve."""
+    is_seed = scene.reseeds and step.host == scene.cluster.diagnosis.target
+    if is_seed and {h for h in scene.others(step.host) if scene.urls[h]} - w.silent:
+        yield "stops the survivor before it was seen that no other member answers"
+
+
+def _fence_costs_quorum(w: World, target: str) -> bool:
+    return target in w.serving and w.has_quorum() and not w.has_quorum(without=target)
+
+
+def _fenced_next(scene: Scene, step: Step, target: str) -> bool:
+    """The step right after this one fences the target."""
     steps = scene.plan.steps()
     after = steps[steps.index(step) + 1 :] if step in steps else ()
     return bool(after) and after[0].action == "fence" and after[0].host == target

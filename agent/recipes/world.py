@@ -18,10 +18,11 @@ class World:
     """What is where. All sets hold host names (a ghost's name or ID for a member without host).
 
     runs: an etcd under the kubelet that serves, or will once there is a quorum. stopped: proved by
-    this plan. data: host → original, relocated or installed. prepared: a copy that may be
-    installed. shown: learners seen to run under the kubelet. silent: names that did not answer when
-    last looked, `looked` the host that looked in the step before. quorate: reads are answered.
-    seed: the host whose membership was rewritten, born: it was started again.
+    this plan. ours: fenced by it. data: host → original, relocated or installed. prepared: a copy
+    that may be installed. shown: learners seen to run under the kubelet. unproved: promoted, and
+    not yet seen to serve. silent: names that did not answer when last looked; `looked` is the host
+    that looked in the step before. quorate: reads are answered. seed: the host whose membership
+    was rewritten; born: it was started again.
     """
 
     voters: set[str]
@@ -37,6 +38,7 @@ class World:
     copied: set[str] = field(default_factory=set)
     prepared: set[str] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
+    unproved: set[str] = field(default_factory=set)
     preflighted: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     restarting: set[str] = field(default_factory=set)
