@@ -65,7 +65,7 @@ def open_channel(
 
 
 def _open(spec: HostSpec, agent_file: AgentFile, access: Access, state_dir: str) -> Channel:
-    code = _bootstrap_call(agent_file, state_dir)
+    code = bootstrap_call(agent_file, state_dir)
     if spec.transport == "local":
         command = host_command(len(code), os.geteuid() == 0, bool(access.sudo_password))
         stream: ByteStream = ProcessStream(["/bin/sh", "-c", command])
@@ -110,7 +110,8 @@ def _sudo_flags(has_password: bool) -> str:
     return f"-S -p {_PROMPT}" if has_password else "-n"
 
 
-def _bootstrap_call(agent_file: AgentFile, state_dir: str) -> bytes:
+def bootstrap_call(agent_file: AgentFile, state_dir: str) -> bytes:
+    """What the started Python reads: bootstrap.py, and the call that ends in a session."""
     call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, ["session"])
     return f"{_BOOTSTRAP}\nstart{call!r}\n".encode()
 
