@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import time
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import BinaryIO, Optional
 
@@ -144,7 +145,10 @@ class Host(Processes):
     # ---- writing -----------------------------------------------------------------------------
 
     def makedirs(self, path: str, mode: int = 0o700) -> None:
-        """Make `path` and missing parents with `mode`, whatever the umask."""
+        """Make `path` and missing parents with `mode`, whatever the umask.
+
+        Raises Refused where something that is no directory is in the way.
+        """
         if self.is_dir(path):
             return
         parent = os.path.dirname(path)
@@ -153,7 +157,9 @@ class Host(Processes):
         try:
             os.mkdir(self.real(path), mode)
         except FileExistsError:
-            return
+            if self.is_dir(path):
+                return
+            raise Refused(f"{path} is in the way: it is no directory") from None
         os.chmod(self.real(path), mode)
         self.sync_dir(parent)
 
@@ -167,10 +173,14 @@ class Host(Processes):
         """Replace `path` by `data`: dot-file beside it, fsync, rename, fsync of the directory.
 
         The kubelet ignores dot-files, so a watched directory never shows half a manifest. `like`
-        gives owner and mode; else root's and `mode`. An existing target's xattrs are kept.
+        gives owner and mode; else root's and `mode`. An existing target's xattrs are kept; where
+        it is a link, the link stays and what it leads to is replaced.
         """
-        directory, name = os.path.split(path)
+        directory, name = os.path.split(self.realpath(path))
+        target = os.path.join(self.real(directory), name)
         temp = os.path.join(self.real(directory), f".{name}.{os.getpid()}.rescue")
+        with suppress(FileNotFoundError):
+            os.unlink(temp)  # of an agent that was killed; in a pod our number comes again
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
@@ -178,13 +188,14 @@ class Host(Processes):
                 if like is not None:
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode) if like else mode)
-                if self.exists(path):
-                    copy_xattrs(self.real(path), file.fileno())
+                if os.path.exists(target):
+                    copy_xattrs(target, file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temp, self.real(path))
+            os.rename(temp, target)
         except BaseException:
-            os.unlink(temp)
+            with suppress(FileNotFoundError):
+                os.unlink(temp)
             raise
         self.sync_dir(directory)
 
@@ -198,7 +209,10 @@ class Host(Processes):
             rename_noreplace(src, dst)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.EXDEV, errno.EBUSY):
-                raise Refused(f"cannot move {source} to {target}: {error.strerror}") from None
+                raise Refused(
+                    f"cannot move {source} to {target}: {error.strerror}",
+                    "nothing is ever overwritten",
+                ) from None
             raise
         self.sync_dir(os.path.dirname(target))
         self.sync_dir(os.path.dirname(source))
@@ -220,6 +234,7 @@ class Host(Processes):
         is_new = not self.exists(path)
         fd = os.open(self.real(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
+            os.fchmod(fd, 0o600)
             os.ftruncate(fd, keep)
             view = memoryview(data)
             while view:
@@ -247,16 +262,29 @@ class Host(Processes):
     def move_new(self, source: str, target: str) -> None:
         """Move one regular file, never overwriting, also across file systems, with all attributes.
 
-        Across file systems: copy, fsync, compare, and only then is the source's name removed.
+        Across file systems: copy to a dot-file, fsync, compare, rename, and only then is the
+        source's name removed. A run that was cut before that last act is finished by the next.
         """
-        if self.mount_point(os.path.dirname(source)) == self.mount_point(os.path.dirname(target)):
+        directory, name = os.path.split(target)
+        if self.mount_point(os.path.dirname(source)) == self.mount_point(directory):
             self.rename_new(source, target)
             return
-        self.copy_file(source, target)
-        if self.read_bytes(source) != self.read_bytes(target):
-            raise Damaged(f"{target} differs from {source} after the copy")
+        if not (self.exists(target) and self.read_bytes(source) == self.read_bytes(target)):
+            self._copy_over(source, f"{directory}/.{name}.moving", target)
         os.unlink(self._real_last_unresolved(source))
         self.sync_dir(os.path.dirname(source))
+
+    def _copy_over(self, source: str, temp: str, target: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._real_last_unresolved(temp))  # half a copy, of a run that was killed
+        self.copy_file(source, temp)
+        if self.read_bytes(source) != self.read_bytes(temp):
+            raise Damaged(f"{temp} differs from {source} after the copy")
+        try:
+            self.rename_new(temp, target)
+        except Refused:
+            os.unlink(self._real_last_unresolved(temp))
+            raise Refused(f"cannot move {source} to {target}: File exists") from None
 
     def copy_file(self, source: str, target: str) -> None:
         """Copy one regular file to a new name: content, owner, mode, xattrs, times; fsynced."""
@@ -274,12 +302,22 @@ class Host(Processes):
         self.sync_dir(os.path.dirname(target))
 
     def discard(self, path: str) -> None:
-        """Delete a scratch file or tree of ours; refuses anything not below a work directory."""
-        parts = PurePosixPath(path).parts
-        if "work" not in parts or not any("etcd-rescue" in part for part in parts):
-            raise Refused(f"{path}: not a work directory of ours", "nothing else is ever deleted")
-        real = self._real_last_unresolved(path)
+        """Delete a scratch file or tree of ours.
+
+        Raises Refused for anything that does not lie, all links resolved, below a work directory
+        (STATE_DIR/work, or .etcd-rescue/work beside the data), and for a tree with a mount in it.
+        """
+        parent, name = os.path.split(os.path.normpath(path))
+        resolved = os.path.join(self.realpath(parent), name)
+        ours = f"{self.realpath(STATE_DIR)}/work/"
+        if not (resolved.startswith(ours) or "/.etcd-rescue/work/" in resolved):
+            raise Refused(f"{path}: not below a work directory of ours", "nothing else is deleted")
+        real = self._join(resolved)
         if os.path.isdir(real) and not os.path.islink(real):
+            top = os.path.realpath(real)
+            mounted = [p for p in mount_points() if f"{p}/".startswith(f"{top}/")]
+            if mounted:
+                raise Refused(f"{mounted[0]} is mounted below {path}", next=f"umount {mounted[0]}")
             shutil.rmtree(real)
         elif os.path.lexists(real):
             os.unlink(real)

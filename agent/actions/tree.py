@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 def tree_size(host: Host, directory: str) -> int:
     """Bytes that the files below take on disk (holes are free)."""
     total = 0
-    for where, _dirs, files in os.walk(host.real(directory)):
+    for where, _dirs, files in os.walk(host.real(directory), onerror=_raise):
         for name in files:
             total += os.lstat(os.path.join(where, name)).st_blocks * 512
     return total
@@ -31,7 +31,7 @@ def copy_tree(host: Host, source: str, target: str) -> dict[str, str]:
     """
     hashes: dict[str, str] = {}
     src, dst = host.real(source), host.real(target)
-    for where, dirs, files in os.walk(src):
+    for where, dirs, files in os.walk(src, onerror=_raise):
         relative = os.path.relpath(where, src)
         here = os.path.normpath(os.path.join(dst, relative))
         os.mkdir(here, 0o700)
@@ -42,26 +42,26 @@ def copy_tree(host: Host, source: str, target: str) -> dict[str, str]:
             hashes[os.path.normpath(os.path.join(relative, name))] = _copy_file(
                 path, os.path.join(here, name)
             )
-    for where, _dirs, _files in os.walk(src, topdown=False):
+    for where, _dirs, _files in os.walk(src, topdown=False, onerror=_raise):
         _copy_directory_attributes(where, os.path.join(dst, os.path.relpath(where, src)))
     host.sync_dir(os.path.dirname(target))
     return hashes
 
 
-def hash_file(path: str) -> str:
-    """sha256 of a file's content, read once, holes included."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _raise(error: OSError) -> None:
+    """A directory that cannot be read must not pass for an empty one."""
+    raise error
 
 
 def _copy_file(source: str, target: str) -> str:
     """Copy one file; the hash is of the bytes read, and what was written is what was read."""
     digest = hashlib.sha256()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(source, "rb") as src, os.fdopen(os.open(target, flags, 0o600), "wb") as dst:
+    # Unbuffered: _next_data moves the descriptor's position, which a buffer would not know of.
+    with (
+        open(source, "rb", buffering=0) as src,
+        os.fdopen(os.open(target, flags, 0o600), "wb") as dst,
+    ):
         info = os.fstat(src.fileno())
         position = 0
         while position < info.st_size:
