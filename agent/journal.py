@@ -4,8 +4,8 @@ A file `/var/lib/etcd-rescue/journal/PLAN.jsonl` of JSON lines:
     {"seq": 1, "time": 1700000000.0, "kind": "plan", "step": "", "data": {...}, "crc": "89abcdef"}
 kind: plan (the plan itself, first), intent, done, failed, undone, skipped, complete, rolled-back.
 crc: CRC-32 of the previous record's crc and this record's canonical JSON without `crc`, so that a
-record cannot be lost, altered or moved without being noticed. A line that a crash cut short at the
-end is dropped; anything wrong before the end stops the run.
+record cannot be lost, altered or moved without being noticed. A last line that a crash cut short,
+or left with holes (NUL bytes) in it, is dropped; anything else that is wrong stops the run.
 """
 
 from __future__ import annotations
@@ -123,6 +123,11 @@ class Journal:
         begun = {r.step: r.kind for r in self.records if r.step}
         return [s for s, kind in begun.items() if kind in ("intent", "failed")]
 
+    def touched_steps(self) -> list[str]:
+        """IDs of steps that were begun or done on this host, and not undone."""
+        last = {r.step: r.kind for r in self.records if r.step}
+        return [step for step, kind in last.items() if kind in ("intent", "failed", "done")]
+
     @property
     def state(self) -> str:
         """open, complete or rolled-back."""
@@ -187,10 +192,10 @@ def _read(host: Host, path: str) -> tuple[list[Record], int]:
                 records.append(record)
                 offset = end + 1
                 continue
-        if end >= 0 and end + 1 < len(data):
+        if end >= 0 and (end + 1 < len(data) or b"\0" not in line):
             raise Damaged(
                 f"{path}: record {len(records) + 1} at offset {offset}: {reason}",
-                "a journal with damage in the middle cannot say what was done",
+                "a damaged journal cannot say what was done",
                 "look at the host: rescue-agent survey; then make a new plan",
             )
         break  # the torn tail of a crash: the act it announces did not begin

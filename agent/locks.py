@@ -28,18 +28,28 @@ def read_lock(host: Host) -> Optional[Lock]:
         return None
     try:
         return from_plain(Lock, json.loads(host.read_bytes(LOCK_FILE)), LOCK_FILE)
-    except (ValueError, UsageError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise Damaged(
-            f"{LOCK_FILE}: {error}", "no lock can be trusted that cannot be read"
+            f"{LOCK_FILE}: {error}",
+            "no lock can be trusted that cannot be read",
+            f"finish what is open (fab journal), then: mv {LOCK_FILE} {LOCK_FILE}.damaged",
         ) from None
 
 
 def take_lock(host: Host, plan: str, holder: str, token: int) -> Lock:
     """Take the lock for a plan, or take it over for the same plan with a larger token.
 
-    Raises Locked where another plan holds it, or where the token is not larger than the last one.
+    Raises what `require_free` raises.
     """
+    require_free(host, plan, token)
     host.makedirs(STATE_DIR)
+    lock = Lock(plan, holder, token, host.now())
+    host.write_atomic(LOCK_FILE, canonical(lock))
+    return lock
+
+
+def require_free(host: Host, plan: str, token: int) -> None:
+    """Raise Locked where another plan holds the lock, or where a token as large was seen."""
     current = read_lock(host)
     if current and current.plan and current.plan != plan:
         raise Locked(
@@ -49,9 +59,6 @@ def take_lock(host: Host, plan: str, holder: str, token: int) -> Lock:
         )
     if current and token <= current.token:
         raise _stale(host, current, token)
-    lock = Lock(plan, holder, token, host.now())
-    host.write_atomic(LOCK_FILE, canonical(lock))
-    return lock
 
 
 def check_lock(host: Host, plan: str, token: int) -> None:

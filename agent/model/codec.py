@@ -43,7 +43,8 @@ def from_plain(cls: type[T], data: Any, what: str = "") -> T:
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value (sorted keys, no spaces, UTF-8): what hashes are taken of."""
     text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    # A file name that is no UTF-8 comes as lone surrogates; JSON writes such as \udcXX.
+    return text.encode(errors="backslashreplace")
 
 
 def digest(value: Any) -> str:
