@@ -31,11 +31,15 @@ class Fleet:
     def __init__(
         self, specs: Sequence[HostSpec], agent_file: AgentFile, access: Access, complete: bool
     ) -> None:
-        """Take the hosts to begin with; unless `complete`, the others are found through them."""
+        """Take the hosts to begin with; unless `complete`, the others are found through them.
+
+        errors: host → why it could not be surveyed.
+        """
         self.specs = {spec.name: spec for spec in specs}
         self._agent, self._access, self._complete = agent_file, access, complete
         self._channels: dict[str, Channel] = {}
         self._guard = threading.Lock()
+        self.errors: dict[str, RescueError] = {}
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""
@@ -129,8 +133,9 @@ class Fleet:
 
     def _survey(self, hosts: Iterable[str]) -> dict[str, Observation]:
         answers = fan_out(hosts, self._survey_one)
+        self.errors.update({h: a for h, a in answers.items() if isinstance(a, RescueError)})
         return {
-            host: Observation(host, self._address(host), error=str(answer))
+            host: _unseen(host, self._address(host), answer)
             if isinstance(answer, RescueError)
             else Observation(host, self._address(host), survey=answer)
             for host, answer in answers.items()
@@ -196,3 +201,10 @@ class Fleet:
             for host, plain in answers.items()
             if not isinstance(plain, RescueError)
         }
+
+
+def _unseen(host: str, address: str, error: RescueError) -> Observation:
+    """A host without a survey: what was in the way, in one line, and what to do about it."""
+    told = "; ".join(part for part in (error.seen, error.why) if part)
+    told = " ".join(told.removeprefix(f"{host}: ").split())
+    return Observation(host, address, error=told, next=" ".join(error.next.split()))

@@ -62,7 +62,7 @@ def survey_table(observations: Sequence[Observation]) -> None:
             ports = [f"{s.seen_from or 'here'} sees {list(s.open_ports) or 'no port'} open"
                      for s in seen.sightings]  # fmt: skip
             table.add_row(seen.host, "-", "[red]unreachable[/]", "-", "-", "-",
-                          "; ".join([seen.error.splitlines()[0], *ports]))  # fmt: skip
+                          "; ".join([seen.error, *ports]))  # fmt: skip
             continue
         table.add_row(seen.host, survey.platform, _running(survey), *_position(survey),
                       _remarks(survey))  # fmt: skip
@@ -201,3 +201,5 @@ def outcome_table(outcome: dict[str, Any]) -> None:
     console.print(f"[bold]{outcome['summary']}[/]")
     for name, seconds in outcome.get("outage_parts", {}).items():
         console.print(f"  {seconds:6.2f} s  {name}")
+    for text in outcome.get("warnings", ()):
+        console.print(Text(f"warning: {text}", style="yellow"))

@@ -17,6 +17,12 @@ REPLACE, RESTART, REMOVE, RESEED = "replace-member", "restart-member", "remove-m
 # member too forbids to replace it.
 _STOPS_A_FRESH_MEMBER = frozenset({"certificate", "disk", "resource"})
 
+# What etcd says of an empty member that the cluster knows: a new member is just what mends it.
+_BY_REPLACEMENT = "fab rescue-node "
+
+# What etcd says with the data of a cluster of its own: that data is what is wrong with it.
+_BY_FOREIGN_DATA = ("cluster-id-mismatch", "member-id-mismatch")
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -54,14 +60,16 @@ def advise_member(
             "it is catching up by itself; a replacement would begin with nothing",
             "wait a minute, then: fab diagnose",
         )
-    blocked = _blocked_by_cause(member)
+    if member.definition == "missing" and not member.runs:
+        return _undefined(member)
+    blocked = None if _is_astray(diagnosis, member) else _blocked_by_cause(member)
     if blocked is not None:
         return Advice(refusal=blocked)
     if member.state in (MemberState.STOPPED, MemberState.FENCED) and _can_restart(member):
         return Advice(
             RESTART, f"{member.host}: {member.why}; its data is intact and it is still a member"
         )
-    if member.state is MemberState.NO_QUORUM:
+    if member.state is MemberState.NO_QUORUM and not _is_foreign(diagnosis, member):
         return _refuse(
             REPLACE,
             f"{member.host}: {member.why}",
@@ -86,6 +94,28 @@ def _rogue(diagnosis: Diagnosis, member: MemberVerdict) -> Advice:
     )
 
 
+def _undefined(member: MemberVerdict) -> Advice:
+    return _refuse(
+        REPLACE,
+        f"{member.host}: there is no etcd definition on it, in place or parked",
+        "nothing says how its etcd is meant to run; its data stays as it is until then",
+        f"put etcd's definition back on {member.host} (from a backup of it, or made anew by "
+        f"kubeadm), then: fab rescue-node {member.host}",
+    )
+
+
+def _is_foreign(diagnosis: Diagnosis, member: MemberVerdict) -> bool:
+    ours = diagnosis.cluster_id
+    return bool(ours and member.data_cluster and member.data_cluster != ours)
+
+
+def _is_astray(diagnosis: Diagnosis, member: MemberVerdict) -> bool:
+    """True if its data is of another cluster, and that alone keeps it from serving."""
+    cause = member.cause
+    is_told = cause is None or cause.key in _BY_FOREIGN_DATA or cause.kind == "network"
+    return _is_foreign(diagnosis, member) and is_told
+
+
 def _can_restart(member: MemberVerdict) -> bool:
     return member.usable and member.definition in ("in-place", "parked")
 
@@ -104,6 +134,8 @@ def is_fixable(member: MemberVerdict) -> bool:
     """True if it is down for a cause beside its data, so that the remedy brings it back."""
     cause = member.cause
     if cause is None or cause.kind not in signs.FIXABLE:
+        return False
+    if not member.intact and cause.remedy.startswith(_BY_REPLACEMENT):
         return False
     if member.state in (MemberState.CRASH_LOOPING, MemberState.STOPPED, MemberState.NO_QUORUM):
         return member.intact or member.position == (0, 0)
@@ -133,6 +165,10 @@ def remedy(member: MemberVerdict) -> str:
     return cause.remedy or f"fix the {cause.kind} on {member.host}, then: fab diagnose"
 
 
+def _reach(member: MemberVerdict) -> str:
+    return member.next or "power it on or make SSH to it work"
+
+
 def _absent(diagnosis: Diagnosis, member: MemberVerdict, declared: Collection[str]) -> Advice:
     """Nobody on the host can be asked. Gone for good is the operator's word, never a guess."""
     if not member.id:
@@ -140,7 +176,7 @@ def _absent(diagnosis: Diagnosis, member: MemberVerdict, declared: Collection[st
             REPLACE,
             f"{member.host}: {member.why}",
             "nothing can be done on a host that does not answer; it is no member",
-            f"power it on or make SSH to it work, then: fab rescue-node {member.host}",
+            f"{_reach(member)}, then: fab rescue-node {member.host}",
         )
     is_ghost = member.state is MemberState.GHOST
     if member.seen_alive or not (is_ghost or declares(declared, member)):
@@ -153,7 +189,7 @@ def _absent(diagnosis: Diagnosis, member: MemberVerdict, declared: Collection[st
             REPLACE if not declares(declared, member) else REMOVE,
             f"{member.host}: {member.why}",
             why,
-            f"power it on or make SSH to it work, then: fab rescue-node {member.host}; "
+            f"{_reach(member)}, then: fab rescue-node {member.host}; "
             f"if the host is gone for good: fab remove-member {member.host}",
         )
     return _remove(diagnosis, member)

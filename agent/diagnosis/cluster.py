@@ -102,6 +102,11 @@ def _advise_host(
         return Advice(refusal=replace(refuse_reseed(diagnosis), recipe=REPLACE))
     seen = f"{member.host}: {member.why}; {diagnosis.why}"
     why = "a member is added or removed through the quorum, and there is none"
+    if len(diagnosis.members) == 1 and diagnosis.voters <= 1:
+        seen += "; it names no other host, and none was given"
+        next = f"if the cluster has others: fab -H OTHER rescue-node {member.host}; else: "
+        next += _next_for_quorum(diagnosis)
+        return Advice(refusal=Refusal(REPLACE, seen, why, next))
     return Advice(refusal=Refusal(REPLACE, seen, why, _next_for_quorum(diagnosis)))
 
 

@@ -76,7 +76,9 @@ class Case:
     def cause(self) -> Optional[Cause]:
         """The most telling cause that still counts."""
         found = [c for c in signs.causes(self.survey) if c.kind != "removed" or self.is_removed]
-        return found[0] if found and not signs.serves(self.survey) else None
+        if not found or signs.serves(self.survey):
+            return None
+        return replace(found[0], remedy=found[0].remedy.replace(" HOST", f" {self.host}"))
 
     @cached_property
     def is_foreign(self) -> bool:
@@ -223,6 +225,7 @@ def _unsurveyed(verdict: MemberVerdict, case: Case) -> MemberVerdict:
     return replace(
         verdict,
         why=notes.why_unreachable(case.observation),
+        next=case.observation.next,
         seen_alive=seen,
         runs=bool(seen),
         serves=any(s.linearizable for s in case.observation.sightings),

@@ -12,7 +12,7 @@ from agent.model.verdict import MemberState
 
 def why_unreachable(observation: Observation) -> str:
     """Why there is no survey, and what was seen of the host from outside (rule 2)."""
-    lines = [f"no survey: {observation.error or 'the host did not answer'}"]
+    lines = [f"no survey: {' '.join(observation.error.split()) or 'the host did not answer'}"]
     alive, dead = signs.seen_alive(observation), signs.seen_dead(observation)
     if alive:
         lines.append(f"{alive}: not counted as dead")
@@ -56,7 +56,7 @@ def _why_down(state: MemberState, survey: Survey, cause: Optional[Cause]) -> str
     where = {"in-place": "in place", "parked": "parked", "missing": "missing"}[
         signs.definition(survey)
     ]
-    tail = f": {cause.summary}" if cause else ""
+    tail = f": {cause.summary}" if cause and survey.config is not None else ""
     return f"no etcd runs; its definition is {where}{tail}"
 
 
@@ -108,7 +108,7 @@ def of_survey(survey: Survey) -> list[str]:
             f"{damage.file} read as damaged at offset {damage.offset} while etcd was writing: "
             "survey again to be sure"
         )
-    if signs.is_mixed(survey) and not signs.runs(survey):
+    if signs.is_mixed(survey) and not signs.runs(survey) and damage is None:
         found.append("its database is ahead of its write-ahead log: they are not of one run")
     if survey.fence is not None and signs.runs(survey):
         found.append(f"etcd runs although plan {survey.fence.plan[:12]} fenced this host")
@@ -119,7 +119,8 @@ def of_survey(survey: Survey) -> list[str]:
         unread = [n for n, part in (("log", data.wal), ("database", data.db)) if part is None]
         if unread:
             found.append(f"its {' and '.join(unread)} could not be read")
-    cause = next(iter(signs.causes(survey)), None)
+    is_meant_to_run = survey.config is not None and not signs.runs(survey)
+    cause = next(iter(signs.causes(survey)), None) if is_meant_to_run else None
     if cause is not None and cause.kind in signs.FIXABLE and signs.is_intact(survey):
         found.append(f"its data is intact; what stops it is its {cause.kind}")
     return found

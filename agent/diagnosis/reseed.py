@@ -219,8 +219,9 @@ def refuse_reseed(diagnosis: Diagnosis) -> Refusal:
 
 SPLIT_WHY = "nobody but you can say which of the clusters is the right one"
 SPLIT_NEXT = (
-    "decide which cluster is yours; on the hosts of the other one move the etcd definition out of "
-    "its directory and rename the data directory, then: fab diagnose"
+    "decide which cluster is yours; on each host of the other one: rescue-agent fence "
+    "reason=WHY, rescue-agent relocate-data, rescue-agent lift-fence; then: "
+    "fab -H HOST-OF-YOURS rescue-node THAT-HOST"
 )
 
 

@@ -121,6 +121,8 @@ def _margins(members: Sequence[MemberVerdict]) -> list[str]:
             f"failure tolerance 0: {serving} of {len(voters)} voters serve; one more failure stops "
             "the cluster"
         )
+    if len(voters) == 1 and len(members) == 1:
+        found.append("one member, and nothing names another: if there are others, give -H OTHER")
     return found
 
 

@@ -362,10 +362,14 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Observation:
-    """One host as the coordinator knows it: its survey, or why there is none."""
+    """One host as the coordinator knows it: its survey, or why there is none, in one line.
+
+    next: what to do about that, where the error says it.
+    """
 
     host: str
     address: str
     survey: Optional[Survey] = None
     error: str = ""
     sightings: tuple[Sighting, ...] = ()
+    next: str = ""

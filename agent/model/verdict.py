@@ -51,6 +51,7 @@ class MemberVerdict:
     definition: what makes etcd run is "in-place", "parked" or "missing"; empty where not known.
     seen_alive: what shows life of a host without a survey, in words; empty for none.
     open_plan: an unfinished plan that this host is part of.
+    next: of a host without a survey, what to do so that it can be reached, where that is known.
     """
 
     host: str
@@ -75,6 +76,7 @@ class MemberVerdict:
     definition: str = ""
     seen_alive: str = ""
     open_plan: str = ""
+    next: str = ""
 
 
 @dataclass(frozen=True)

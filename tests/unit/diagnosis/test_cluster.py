@@ -141,7 +141,6 @@ REPLACED = [
     ("looping, not recognised", LAB.crash_looping(2)),
     ("looping, unknown", LAB.crash_looping(2, cause("unknown"))),
     ("says bad data", LAB.crash_looping(2, cause("data"))),
-    ("stopped, definition gone", LAB.stopped(2, parked=())),
     ("fenced, data set aside", LAB.fenced(2, offline=OfflineFacts("/d", False))),
 ]
 
@@ -152,6 +151,35 @@ def test_replace_member(third: Observation) -> None:
     assert (verdict.recipe, verdict.target) == ("replace-member", "master-3")
     assert verdict.recipe_why
     assert "fab rescue-node master-3" in refusal(verdict, "reseed").next
+
+
+def test_without_a_definition_nothing_is_offered() -> None:
+    verdict = degraded(LAB.stopped(2, parked=()))
+    assert verdict.recipe == ""
+    assert "no etcd definition" in refusal(verdict, "replace-member").seen
+
+
+def test_a_running_member_is_not_said_to_be_stopped_by_a_hint_in_its_log() -> None:
+    verdict = diagnose([LAB.healthy(n, causes=(cause("network"),)) for n in range(3)])
+    third = verdict.member("master-3")
+    assert third is not None
+    assert third.notes == ()
+
+
+def test_an_empty_member_is_replaced_where_that_is_the_remedy() -> None:
+    told = replace(cause("config"), remedy="fab rescue-node HOST: it adds the member")
+    empty = LAB.crash_looping(2, told, offline=OfflineFacts("/d", True))
+    verdict = degraded(empty)
+    assert (verdict.recipe, verdict.target) == ("replace-member", "master-3")
+
+
+def test_what_is_known_of_an_unreachable_host_is_one_line_and_its_next_step_is_told() -> None:
+    gone = replace(LAB.unreachable(2), error="no key\nis known", next="ssh-keyscan master-3")
+    verdict = degraded(gone)
+    third = verdict.member("master-3")
+    assert third is not None
+    assert "\n" not in third.why
+    assert "ssh-keyscan master-3" in refusal(verdict, "replace-member").next
 
 
 def test_a_removed_host_joins_again() -> None:
