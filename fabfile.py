@@ -14,7 +14,10 @@ from invoke.exceptions import Exit
 
 from agent.errors import RescueError, UsageError
 from coordinator import tasks
+from coordinator.positional import allow_left_away
 from coordinator.tasks import Options
+
+allow_left_away()
 
 _HELP = {
     "cluster": "cluster.yaml that names the hosts (default: the one here, if there is one)",
@@ -92,11 +95,11 @@ def diagnose(c: Any, lost: list[str], cluster: str = "", output: str = "table",
 
 
 @_described(iterable=["lost"], optional=["host"], positional=["host"])
-def plan(c: Any, lost: list[str], host: str = "", cluster: str = "", output: str = "table",
+def plan(c: Any, lost: list[str], host: str | None = None, cluster: str = "", output: str = "table",
          in_manifest: bool = False, ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Show the plan that a rescue would carry out; changes nothing."""
-    _run(c, "plan", lambda o: tasks.task_plan(o, host), cluster=cluster, output=output, lost=lost,
-         in_manifest=in_manifest, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(c, "plan", lambda o: tasks.task_plan(o, host or ""), cluster=cluster, output=output,
+         lost=lost, in_manifest=in_manifest, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
 @_described(iterable=["lost"], positional=["host"])
@@ -127,24 +130,25 @@ def remove_member(c: Any, name: str, cluster: str = "", dry_run: bool = False, y
 
 
 @_described(iterable=["drop"], optional=["plan"], positional=["plan"])
-def resume(c: Any, drop: list[str], plan: str = "", cluster: str = "", dry_run: bool = False,
-           output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
+def resume(c: Any, drop: list[str], plan: str | None = None, cluster: str = "",
+           dry_run: bool = False, output: str = "table",
+           ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Go on with an unfinished plan, from what the hosts and their journals say."""
-    _run(c, "resume", lambda o: tasks.task_resume(o, plan, tuple(drop)), cluster=cluster,
+    _run(c, "resume", lambda o: tasks.task_resume(o, plan or "", tuple(drop)), cluster=cluster,
          dry_run=dry_run, yes=True, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
 @_described(optional=["plan"], positional=["plan"])
-def rollback(c: Any, plan: str = "", cluster: str = "", yes: bool = False, output: str = "table",
-             ask_sudo_password: bool = False) -> None:  # fmt: skip
+def rollback(c: Any, plan: str | None = None, cluster: str = "", yes: bool = False,
+             output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
     """Take an unfinished plan back, up to its point of no return."""
-    _run(c, "rollback", lambda o: tasks.task_rollback(o, plan), cluster=cluster, yes=yes,
+    _run(c, "rollback", lambda o: tasks.task_rollback(o, plan or ""), cluster=cluster, yes=yes,
          output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
 
 
 @_described(optional=["plan"], positional=["plan"])
-def journal(c: Any, plan: str = "", cluster: str = "", output: str = "table",
+def journal(c: Any, plan: str | None = None, cluster: str = "", output: str = "table",
             ask_sudo_password: bool = False) -> None:  # fmt: skip
     """List the plans in all hosts' journals, or show what was done by one."""
-    _run(c, "journal", lambda o: tasks.task_journal(o, plan), cluster=cluster, output=output,
+    _run(c, "journal", lambda o: tasks.task_journal(o, plan or ""), cluster=cluster, output=output,
          ask_sudo_password=ask_sudo_password)  # fmt: skip

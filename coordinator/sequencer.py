@@ -210,6 +210,17 @@ class Sequencer:
         self._end("rolled-back", self._begun)
         return undone
 
+    def give_up(self) -> bool:
+        """Close a plan of which only looks were taken so far; False where a step has effects.
+
+        A refusal before anything was changed leaves nothing to resume, and nothing to take back.
+        """
+        begun = self._begun_steps()
+        if any(CATALOG[s.action].effects for s in self._plan.steps() if s.id in begun):
+            return False
+        self._end("rolled-back", self._begun)
+        return True
+
     def _begun_steps(self) -> set[str]:
         """IDs of steps that any host's journal says were begun or done. Needs all hosts."""
         silent = [h for h in self._hosts() if h not in self._begun and self._touched(h)]

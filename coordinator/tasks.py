@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.diagnosis.cluster import diagnose, diagnose_host
-from agent.errors import Locked, Refused, RescueError, UsageError
+from agent.errors import Locked, Refused, RescueError, Unreachable, UsageError
 from agent.model.facts import Observation
 from agent.model.plan import Plan, plan_from_plain
 from agent.model.verdict import Diagnosis, Refusal
@@ -58,8 +58,11 @@ class Looked:
 
 
 @contextmanager
-def looking(options: Options, host: str = "") -> Iterator[Looked]:
-    """Connect to all hosts, survey and diagnose them; connections are closed at the end."""
+def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[Looked]:
+    """Connect to all hosts, survey and diagnose them; connections are closed at the end.
+
+    Raises why, where not one host could be surveyed; with `blind`, only after the body.
+    """
     if options.output not in report.FORMATS:
         raise UsageError(
             f"no output format {options.output!r}", f"known: {', '.join(report.FORMATS)}"
@@ -72,9 +75,27 @@ def looking(options: Options, host: str = "") -> Iterator[Looked]:
         observations = fleet.observe()
         surveyed = sum(o.survey is not None for o in observations)
         progress.say(f"surveyed {surveyed} of {len(observations)} hosts")
+        if not surveyed and not blind:
+            raise _nothing_seen(fleet)
         yield Looked(fleet, observations, diagnose(observations, options.lost), progress)
+        if not surveyed:
+            raise _nothing_seen(fleet)
     finally:
         fleet.close()
+
+
+def _nothing_seen(fleet: Fleet) -> RescueError:
+    """Why no host could be surveyed: the error of the only one, else all of them in one."""
+    errors = list(fleet.errors.values())
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(error.seen for error in errors)
+    kind = Refused if all(isinstance(error, Refused) for error in errors) else Unreachable
+    return kind(
+        f"none of {len(errors)} hosts could be surveyed: {told}",
+        errors[0].why,
+        errors[0].next,
+    )
 
 
 def _refused(refusal: Refusal) -> Refused:
@@ -86,13 +107,13 @@ def _refused(refusal: Refusal) -> Refused:
 
 def task_survey(options: Options) -> None:
     """Show what is on every host."""
-    with looking(options) as looked:
+    with looking(options, blind=True) as looked:
         report.emit(looked.observations, options.output, report.survey_table)
 
 
 def task_diagnose(options: Options) -> None:
     """Show the state of every member and of the cluster, and what fits."""
-    with looking(options) as looked:
+    with looking(options, blind=True) as looked:
         report.emit(looked.diagnosis, options.output, report.diagnosis_table)
 
 
@@ -248,7 +269,13 @@ def _run(
     try:
         done = sequencer.run()
     except RescueError as error:
-        error.next = error.next or f"fab resume {plan.short_id}"
+        is_closed = False
+        with suppress(RescueError):  # a host that is gone now: the plan stays open
+            is_closed = sequencer.give_up()
+        if is_closed:
+            progress.say("nothing was changed; the plan is closed")
+        else:
+            error.next = error.next or f"fab resume {plan.short_id}"
         raise
     outcome = verify(fleet, plan, done, progress)
     report.emit(outcome, options.output, report.outcome_table)

@@ -84,7 +84,8 @@ def _outcome(plan: Plan, done: Report, diagnosis: Diagnosis) -> dict[str, Any]:
         "outage_seconds": round(outage, 3) if outage is not None else None,
         "outage_parts": _parts(plan, done),
         "put_off": list(dict.fromkeys(done.put_off)),
-        "warnings": list(diagnosis.warnings),
+        # This plan is closed right after: that it is open still is no news.
+        "warnings": [w for w in diagnosis.warnings if not w.startswith(f"plan {plan.short_id} ")],
     }
 
 
