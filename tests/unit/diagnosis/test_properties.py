@@ -9,7 +9,8 @@ from agent.diagnosis.cluster import diagnose, diagnose_host
 from agent.diagnosis.quorum import quorum_after_remove
 from agent.model.facts import Observation
 from agent.model.verdict import ClusterState, Diagnosis, MemberState
-from tests.unit.builders import Lab, clusters, torn
+from tests.unit.builders import Lab
+from tests.unit.strategies import clusters, torn
 
 RECIPES = {"", "replace-member", "restart-member", "remove-member", "reseed"}
 many = settings(max_examples=150, deadline=None)

@@ -17,7 +17,8 @@ from agent.recipes.cluster import Cluster
 from agent.recipes.replace_member import remove_member, replace_member
 from agent.recipes.reseed import reseed
 from agent.recipes.restart_member import restart_member
-from tests.unit.builders import Lab, clusters, torn, with_survey
+from tests.unit.builders import Lab, with_survey
+from tests.unit.strategies import clusters, torn
 
 NOW = 1_790_000_000.0
 ABSENT = (MemberState.UNREACHABLE, MemberState.GHOST)

@@ -14,8 +14,9 @@ from agent.model.facts import Observation
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.recipes.invariants import check_plan, require_sound
 from agent.recipes.reseed import reseed
-from tests.unit.builders import Lab, clusters
+from tests.unit.builders import Lab
 from tests.unit.recipes.making import NOW, anything, hosts, offers, plan_or_refusal
+from tests.unit.strategies import clusters
 
 
 def check(observations: list[Observation]) -> None:
