@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 from agent.errors import Damaged, RescueError, UsageError
 from agent.host import STATE_DIR, Host
+from agent.model.catalog import CATALOG
 from agent.model.codec import canonical, from_plain
 from agent.model.facts import JournalFacts
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
@@ -124,9 +125,15 @@ class Journal:
         return [s for s, kind in begun.items() if kind in ("intent", "failed")]
 
     def touched_steps(self) -> list[str]:
-        """IDs of steps that were begun or done on this host, and not undone."""
+        """IDs of steps with effects that were begun or done on this host, and not undone."""
         last = {r.step: r.kind for r in self.records if r.step}
-        return [step for step, kind in last.items() if kind in ("intent", "failed", "done")]
+        begun = [step for step, kind in last.items() if kind in ("intent", "failed", "done")]
+        return [step for step in begun if self._has_effects(step)]
+
+    def _has_effects(self, step_id: str) -> bool:
+        step = self.plan.step(step_id)
+        spec = CATALOG.get(step.action) if step else None
+        return spec is None or spec.effects
 
     @property
     def state(self) -> str:
