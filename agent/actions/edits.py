@@ -13,6 +13,7 @@ from agent.actions.definitions import current_config, parked_for
 from agent.actions.members import others_serving
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, StepFailed
+from agent.survey.manifest import etcd_config
 from agent.survey.processes import etcd_processes
 
 
@@ -140,6 +141,17 @@ class ClearForceNewCluster(EditDefinition):
         if splice.get_flag(text, "force-new-cluster") is None:
             return text
         return splice.remove_flag(text, "force-new-cluster")
+
+    def check(self, ctx: Context, args: Data) -> None:
+        super().check(ctx, args)
+        place = self._place(ctx)
+        after = self.edit(ctx.host.read_text(place), args)
+        if etcd_config(after, place, ctx.platform.container).force_new_cluster:
+            raise PreconditionFailed(
+                f"{place} sets force-new-cluster in etcd's environment (ETCD_FORCE_NEW_CLUSTER)",
+                "only the flag is taken off by this; the variable would still be in force",
+                f"take ETCD_FORCE_NEW_CLUSTER out of the env of {place}",
+            )
 
 
 def _restarted(ctx: Context) -> tuple[bool, str]:
