@@ -37,14 +37,22 @@ class SeedInManifest(Action[InManifestArgs]):
     args_type = InManifestArgs
 
     def check(self, ctx: Context, args: InManifestArgs) -> None:
-        require_stopped(ctx)
         parked = parked_for(ctx, args.path)
+        if parked is None or not self._is_flagged_copy(ctx, args.path, parked.path):
+            require_stopped(ctx)
         if parked is None or file_hash(ctx.host, parked.path) != args.sha256:
             raise PreconditionFailed(
                 f"the parked definition of {args.path} is not the one that was surveyed",
                 next="make a new plan: fab plan",
             )
         splice.add_flag(ctx.host.read_text(parked.path), "force-new-cluster", "true")
+
+    def _is_flagged_copy(self, ctx: Context, path: str, parked: str) -> bool:
+        """Say whether the definition in place is this step's own, left by an interruption."""
+        if not ctx.host.exists(path):
+            return False
+        text = ctx.host.read_text(parked)
+        return ctx.host.read_text(path) == splice.add_flag(text, "force-new-cluster", "true")
 
     def prepare(self, ctx: Context, args: InManifestArgs) -> Data:
         parked = parked_for(ctx, args.path)
