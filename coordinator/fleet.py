@@ -142,10 +142,14 @@ class Fleet:
         }
 
     def _survey_one(self, host: str) -> Survey:
+        with self._guard:
+            is_new = host not in self._channels
         try:
             plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
         except Unreachable:
             self.drop(host)  # an old line may be dead; a fresh one decides
+            if is_new:
+                raise
             plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
         return from_plain(Survey, plain, f"survey of {host}")
 
