@@ -82,6 +82,15 @@ class EtcdClient:
         for start in range(0, len(operations), _MAX_TXN):
             self.call("kv/txn", {"success": operations[start : start + _MAX_TXN]})
 
+    def put(self, key: str, value: bytes) -> dict[str, Any]:
+        """Write one key; the header of the answer: cluster_id, member_id, revision, raft_term."""
+        body = {
+            "key": base64.b64encode(key.encode()).decode(),
+            "value": base64.b64encode(value).decode(),
+        }
+        header: dict[str, Any] = self.call("kv/put", body)["header"]
+        return header
+
     def get_all(self, *, serializable: bool = False) -> dict[str, bytes]:
         """Every key with its value."""
         answer = self.call("kv/range", {**_EVERYTHING, "serializable": serializable})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.lab.host import Host, wait_until
@@ -67,6 +70,7 @@ class Running:
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
+            print(line, end="", file=sys.stderr)  # pytest shows it where a test fails
             with self._guard:
                 self.lines.append(line)
                 due = [(p, act) for p, act in self._watchers if p.search(line)]
@@ -151,3 +155,23 @@ def ssh_sessions(host: Host) -> list[int]:
     """The host's sshd processes that serve a connection, by their number inside the host."""
     listed = host.run(["ps", "-eo", "pid=,args="]).stdout.splitlines()
     return [int(line.split()[0]) for line in listed if re.search(r"sshd: \S+( \[priv\]|@)", line)]
+
+
+def agent_pids(host: Host) -> list[int]:
+    """The agents that run on a host, by their number in the enclosure.
+
+    Delivery starts the agent's Python with these options, and turns the same process into it.
+    """
+    home = network_of(host.leader)
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            argv = (folder / "cmdline").read_bytes()
+            if b"\0-E\0-s\0-S\0-c\0" in argv and network_of(folder.name) == home:
+                found.append(int(folder.name))
+    return found
+
+
+def network_of(pid: int | str | None) -> str:
+    """The network namespace of a process, which is its host's."""
+    return os.readlink(f"/proc/{pid}/ns/net")
