@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import getpass
+import io
 import json
 import os
 import sys
@@ -19,15 +20,27 @@ _HIDDEN = {"peers_silent"}
 """Actions whose arguments only a plan can give."""
 
 
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_MAX_NUMBER = 1_000_000
+
+
 def main(argv: Optional[list[str]] = None) -> int:
     """Run one verb; returns the exit code (agent/errors.py says what each means)."""
     os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):  # a file name may be no text in this locale
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         return int(args.run(args, Host(args.root)) or 0)
     except RescueError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            print("next: run this as root (sudo)", file=sys.stderr)
+        return RescueError.exit_code
     except KeyboardInterrupt:
         print("interrupted; the journal says what was done: rescue-agent journal", file=sys.stderr)
         return 130
@@ -45,11 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         ("session", _session, "answer a coordinator over stdin and stdout"),
         ("survey", _survey, "say what is on this host, as JSON"),
         ("journal", _journal, "list the plans of this host, or show one"),
+        ("resume", _resume, "finish the step that the plan was at on this host"),
         ("rollback", _rollback, "take back what the plan did on this host"),
     ):
         verb = verbs.add_parser(name, help=text)
         verb.set_defaults(run=run)
-        if name in ("journal", "rollback"):
+        if name in ("journal", "resume", "rollback"):
             verb.add_argument("plan", nargs="?" if name == "journal" else None, default="")
     for spec in CATALOG.values():
         if spec.name not in _HIDDEN:
@@ -90,15 +104,31 @@ def _say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
+def _resume(args: argparse.Namespace, host: Host) -> None:
+    from agent.verbs import resume_here
+
+    _tell(resume_here(host, args.plan, _holder(), _say))
+
+
 def _rollback(args: argparse.Namespace, host: Host) -> None:
     from agent.verbs import rollback_here
 
-    for outcome in rollback_here(host, args.plan, _holder(), _say):
+    _tell(rollback_here(host, args.plan, _holder(), _say))
+
+
+def _tell(outcomes: list[dict[str, Any]]) -> None:
+    for outcome in outcomes:
         print(f"{outcome['step']}: {outcome['outcome']}")
+    if not outcomes:
+        print("nothing was left to do here")
 
 
 def _holder() -> str:
-    return f"{getpass.getuser()} at the console, pid {os.getpid()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without /etc/passwd
+        user = f"uid {os.getuid()}"
+    return f"{user} at the console, pid {os.getpid()}"
 
 
 def parse_values(args_type: type[Any], words: list[str]) -> dict[str, Any]:
@@ -113,21 +143,29 @@ def parse_values(args_type: type[Any], words: list[str]) -> dict[str, Any]:
                 f"{word!r} is no argument of this action",
                 f"known: {', '.join(fields) or 'none'}, as NAME=VALUE",
             )
-        kind = fields[name]
-        if "tuple" in kind:
+        if "tuple" in fields[name]:
             values.setdefault(name, []).append(value)
-        elif kind in ("float", "int"):
-            values[name] = _number(name, value, kind)
+        elif name in values:
+            raise UsageError(f"{name} is given twice")
         else:
-            values[name] = value in ("true", "yes", "1") if kind == "bool" else value
+            values[name] = _value(name, value, fields[name])
     return values
 
 
-def _number(name: str, value: str, kind: str) -> float:
+def _value(name: str, value: str, kind: str) -> Any:
+    if kind == "bool":
+        if value not in _BOOLS:
+            raise UsageError(f"{name}={value!r} is neither true nor false")
+        return _BOOLS[value]
+    if kind not in ("float", "int"):
+        return value
     try:
-        return int(value) if kind == "int" else float(value)
+        number = int(value) if kind == "int" else float(value)
     except ValueError:
         raise UsageError(f"{name}={value!r} is not a number") from None
+    if not 0 <= number < _MAX_NUMBER:
+        raise UsageError(f"{name}={value!r} is not between 0 and {_MAX_NUMBER}")
+    return number
 
 
 def _single_action(args: argparse.Namespace, host: Host) -> None:

@@ -178,9 +178,9 @@ class Host(Processes):
         """
         directory, name = os.path.split(self.realpath(path))
         target = os.path.join(self.real(directory), name)
-        temp = os.path.join(self.real(directory), f".{name}.{os.getpid()}.rescue")
+        temp = os.path.join(self.real(directory), f".{name}.rescue")
         with suppress(FileNotFoundError):
-            os.unlink(temp)  # of an agent that was killed; in a pod our number comes again
+            os.unlink(temp)  # of an agent that was killed; only one is at work at a time
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional, Union
 
 from agent.actions.base import Action, Context
 from agent.actions.registry import action_named
-from agent.errors import RescueError, StepFailed, UsageError
+from agent.errors import PreconditionFailed, RescueError, StepFailed, UsageError
 from agent.host import Host
 from agent.journal import Journal
 from agent.model.catalog import CATALOG
@@ -18,6 +18,8 @@ from agent.platforms import detect
 from agent.platforms.base import Platform
 
 Say = Callable[[str], None]
+SINGLE_STEP = "single-step"
+BY_HAND = "by-hand"
 
 
 class Runner:
@@ -35,8 +37,8 @@ class Runner:
             )
         action = action_named(step.action)
         args = from_plain(action.args_type, step.args, f"step {step_id} ({step.action})")
-        short = self._journal.plan.short_id
-        return step, action, args, Context(self._host, self._platform, short, step_id, self._say)
+        plan = self._journal.plan
+        return step, action, args, _context(self._host, self._platform, plan, step_id, self._say)
 
     def run(self, step_id: str) -> dict[str, Any]:
         """Run one step; {"step", "outcome": "done" or "already", "seconds", "result"}.
@@ -45,24 +47,39 @@ class Runner:
         """
         start = time.monotonic()
         step, action, args, ctx = self._parts(step_id)
-        journal = self._journal
-        earlier = journal.undo_data(step_id)
-        if (journal.is_done(step_id) or earlier is not None) and action.is_done(ctx, args, earlier):
-            if not journal.is_done(step_id):
-                journal.append("done", step_id, {"found": "the effect was already there"})
+        try:
+            undo = self._undo_data_unless_done(action, ctx, args)
+        except OSError as error:
+            raise PreconditionFailed(
+                _told(step, error),
+                "what cannot be looked at is not touched",
+                "mend that, then: fab resume",
+            ) from error
+        if undo is None:
             return _outcome(step_id, "already", start, {})
-        action.check(ctx, args)
-        undo = earlier if earlier is not None else action.prepare(ctx, args)
-        journal.append("intent", step_id, undo)
+        self._journal.append("intent", step_id, undo)
         try:
             result = action.act(ctx, args, undo)
             action.prove(ctx, args, undo)
         except (RescueError, OSError) as error:
-            failure = error if isinstance(error, RescueError) else _os_failure(step, error)
-            journal.append("failed", step_id, failure.to_plain())
+            failure = _failure(step, error)
+            self._journal.append("failed", step_id, failure.to_plain())
             raise failure from error
-        journal.append("done", step_id, result)
+        self._journal.append("done", step_id, result)
         return _outcome(step_id, "done", start, result)
+
+    def _undo_data_unless_done(
+        self, action: Action[Any], ctx: Context, args: Any
+    ) -> Optional[dict[str, Any]]:
+        """Look and check, with no effect on the host: the undo data, or None where it is done."""
+        journal, earlier = self._journal, self._journal.undo_data(ctx.step)
+        was_done = journal.is_done(ctx.step)
+        if (was_done or earlier is not None) and action.is_done(ctx, args, earlier):
+            if not was_done:
+                journal.append("done", ctx.step, {"found": "the effect was already there"})
+            return None
+        action.check(ctx, args)
+        return earlier if earlier is not None else action.prepare(ctx, args)
 
     def skip(self, step_id: str, reason: str) -> None:
         """Record that a step was put off for good, by the operator's word."""
@@ -72,22 +89,35 @@ class Runner:
     def undo(self, step_id: str) -> dict[str, Any]:
         """Take one step back; {"step", "outcome": "undone" or "nothing"}."""
         start = time.monotonic()
-        _step, action, args, ctx = self._parts(step_id)
+        step, action, args, ctx = self._parts(step_id)
         undo = self._journal.undo_data(step_id)
         if undo is None:
             return _outcome(step_id, "nothing", start, {})
-        action.undo(ctx, args, undo)
+        try:
+            action.undo(ctx, args, undo)
+        except (RescueError, OSError) as error:
+            raise _failure(step, error) from error
         self._journal.append("undone", step_id)
         return _outcome(step_id, "undone", start, {})
+
+
+def _context(host: Host, platform: Platform, plan: Plan, step: str, say: Say) -> Context:
+    """The context of a step; steps done by hand share their places, so that one can follow another.
+
+    Names of what they park and relocate hold the step's ID, which is the time of day then.
+    """
+    name = BY_HAND if plan.recipe == SINGLE_STEP else plan.short_id
+    return Context(host, platform, name, step, say, plan.id)
 
 
 def single_step_plan(host: Host, action: str, values: dict[str, Any]) -> Plan:
     """Give the plan that a lone verb stands for: one stage, one step, nothing promised."""
     spec = CATALOG[action]
-    step = Step("01", host.hostname(), action, values, "by hand", spec.precondition, spec.undo)
+    number = time.strftime("%Y%m%dT%H%M%S", time.gmtime(host.now()))
+    step = Step(number, host.hostname(), action, values, "by hand", spec.precondition, spec.undo)
     return Plan(
         format=FORMAT,
-        recipe="single-step",
+        recipe=SINGLE_STEP,
         summary=spec.title,
         created=host.now(),
         hosts={host.hostname(): ""},
@@ -102,17 +132,22 @@ def preview(host: Host, plan: Plan, say: Say) -> None:
     for step in plan.steps():
         action = action_named(step.action)
         args = from_plain(action.args_type, step.args, f"step {step.id} ({step.action})")
-        action.check(Context(host, platform, plan.short_id, step.id, say), args)
+        action.check(_context(host, platform, plan, step.id, say), args)
 
 
-def _os_failure(step: Step, error: OSError) -> StepFailed:
+def _failure(step: Step, error: Union[RescueError, OSError]) -> RescueError:
+    if isinstance(error, RescueError):
+        return error
     return StepFailed(
-        f"step {step.id} ({step.action}): {error.strerror or error}: {error.filename or ''}".rstrip(
-            ": "
-        ),
+        _told(step, error),
         "the operating system refused it; what was done so far is in the journal",
         "mend that, then: fab resume   (or: fab rollback)",
     )
+
+
+def _told(step: Step, error: OSError) -> str:
+    place = f": {error.filename}" if error.filename else ""
+    return f"step {step.id} ({step.action}): {error.strerror or error}{place}"
 
 
 def _outcome(step: str, outcome: str, start: float, result: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from agent import __version__
 from agent.errors import RescueError, UsageError
 from agent.host import Host
 from agent.log import logger
-from agent.verbs import VERBS
+from agent.model.codec import canonical
+from agent.verbs import VERBS, Verb
 
 FORMAT = 1
 _MAX_LINE = 32 * 1024 * 1024
@@ -55,7 +56,7 @@ class Line:
         if self.lost:
             return
         try:
-            self._out.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
+            self._out.write(canonical(message) + b"\n")
             self._out.flush()
         except OSError as error:
             self.lost = True
@@ -65,9 +66,11 @@ class Line:
 def _answer(host: Host, request: bytes, line: Line) -> None:
     number: Any = None
     try:
-        number, verb, args = _parse(request)
+        data = _parse(request)
+        number = data.get("id")
+        verb, args = _verb(data)
         say: Callable[[str], None] = lambda text: line.send({"id": number, "progress": text})  # noqa: E731
-        line.send({"id": number, "ok": VERBS[verb](host, args, say)})
+        line.send({"id": number, "ok": verb(host, args, say)})
     except RescueError as error:
         line.send({"id": number, "error": error.to_plain()})
     except Exception as error:
@@ -81,17 +84,23 @@ def _answer(host: Host, request: bytes, line: Line) -> None:
         line.send({"id": number, "error": failure.to_plain()})
 
 
-def _parse(request: bytes) -> tuple[Any, str, dict[str, Any]]:
+def _parse(request: bytes) -> dict[str, Any]:
     try:
         data = json.loads(request)
     except (ValueError, RecursionError):
         raise UsageError("request is not JSON") from None
-    if not isinstance(data, dict) or not isinstance(data.get("args", {}), dict):
+    if not isinstance(data, dict):
         raise UsageError("request is not an object with `verb` and `args`")
-    verb = data.get("verb")
-    if verb not in VERBS:
+    return data
+
+
+def _verb(request: dict[str, Any]) -> tuple[Verb, dict[str, Any]]:
+    verb, args = request.get("verb"), request.get("args", {})
+    if not isinstance(args, dict):
+        raise UsageError("`args` is not an object")
+    if not isinstance(verb, str) or verb not in VERBS:
         raise UsageError(f"unknown verb {verb!r}", f"known: {', '.join(sorted(VERBS))}")
-    return data.get("id"), str(verb), data.get("args", {})
+    return VERBS[verb], args
 
 
 def main_session(host: Host) -> int:

@@ -8,10 +8,17 @@ from typing import Any
 from agent.errors import Refused, RescueError, UsageError
 from agent.host import Host
 from agent.journal import Journal, read_journals
-from agent.locks import check_lock, only_agent, read_lock, release_lock, take_lock
+from agent.locks import (
+    check_lock,
+    only_agent,
+    read_lock,
+    release_lock,
+    require_free,
+    take_lock,
+)
 from agent.model.codec import to_plain
-from agent.model.plan import plan_from_plain, plan_to_plain
-from agent.runner import Runner, preview, single_step_plan
+from agent.model.plan import Plan, plan_from_plain, plan_to_plain
+from agent.runner import SINGLE_STEP, Runner, preview, single_step_plan
 
 Say = Callable[[str], None]
 Args = dict[str, Any]
@@ -57,10 +64,18 @@ def lock(host: Host, args: Args, say: Say) -> Any:
 def begin(host: Host, args: Args, say: Say) -> Any:
     """Take the lock, store the plan in its journal: {"plan", "holder", "token"} → its state."""
     plan = plan_from_plain(args.get("plan"))
+    holder, token = _text(args, "holder"), _number(args, "token")
     with only_agent(host):
-        take_lock(host, plan.id, _text(args, "holder"), _number(args, "token"))
-        journal = Journal.create(host, plan)
+        journal = _begin(host, plan, holder, token)
     return {"state": journal.state, "done": journal.done_steps()}
+
+
+def _begin(host: Host, plan: Plan, holder: str, token: int) -> Journal:
+    """Open the plan's journal, then take the lock: a lock alone could not be resumed from."""
+    require_free(host, plan.id, token)
+    journal = Journal.create(host, plan)
+    take_lock(host, plan.id, holder, token)
+    return journal
 
 
 def step(host: Host, args: Args, say: Say) -> Any:
@@ -96,10 +111,21 @@ def end(host: Host, args: Args, say: Say) -> Any:
     with only_agent(host):
         plan_id = _text(args, "plan")
         check_lock(host, plan_id, _number(args, "token"))
-        journal = Journal.open(host, plan_id)
-        if journal.state != kind:
-            journal.append(kind)
-        release_lock(host, plan_id)
+        _close(host, Journal.open(host, plan_id), kind)
+
+
+def _close(host: Host, journal: Journal, kind: str) -> None:
+    """Close a journal and give the lock back. Raises Refused where work of the plan stands."""
+    if kind == "rolled-back" and journal.touched_steps():
+        raise Refused(
+            f"{host.hostname()}: step {journal.touched_steps()[0]} of plan "
+            f"{journal.plan.short_id} was begun and not undone",
+            "a plan is rolled back only when nothing of it is left",
+            f"fab rollback {journal.plan.short_id}   (or: fab resume {journal.plan.short_id})",
+        )
+    if journal.state != kind:
+        journal.append(kind)
+    release_lock(host, journal.plan.id)
 
 
 def plan(host: Host, args: Args, say: Say) -> Any:
@@ -127,32 +153,47 @@ def run_single(
     Gives {"plan": short ID, "outcome": …}; with `dry_run` only the check is made.
     """
     lone = single_step_plan(host, action, values)
-    runner_plan = lone.id
+    if dry_run:
+        preview(host, lone, say)
+        return {"plan": "", "outcome": "would run", "seconds": 0.0, "result": {}}
     with only_agent(host):
-        if dry_run:
-            preview(host, lone, say)
-            return {"plan": "", "outcome": "would run", "seconds": 0.0, "result": {}}
-        current = read_lock(host)
-        take_lock(host, runner_plan, holder, current.token + 1 if current else 1)
-        opened = Journal.create(host, lone)
+        opened = _begin(host, lone, holder, _next_token(host))
         try:
-            outcome = Runner(host, opened, say).run("01")
+            outcome = Runner(host, opened, say).run(lone.steps()[0].id)
         except RescueError:
-            if not opened.begun_steps():  # refused before anything was done: nothing to resume
-                opened.append("rolled-back")
-                release_lock(host, runner_plan)
+            if not opened.touched_steps():  # refused before anything was done: nothing to resume
+                _close(host, opened, "rolled-back")
             raise
-        opened.append("complete")
-        release_lock(host, runner_plan)
+        _close(host, opened, "complete")
     return {"plan": lone.short_id, **outcome}
+
+
+def _next_token(host: Host) -> int:
+    current = read_lock(host)
+    return current.token + 1 if current else 1
+
+
+def resume_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[str, Any]]:
+    """Finish the steps that were begun on this host and came to no end.
+
+    What a plan does elsewhere, and after these steps, is the coordinator's to go on with; a plan of
+    one step is complete then.
+    """
+    with only_agent(host):
+        opened = Journal.open(host, plan_id)
+        take_lock(host, opened.plan.id, holder, _next_token(host))
+        runner = Runner(host, opened, say)
+        outcomes = [runner.run(step_id) for step_id in opened.begun_steps()]
+        if opened.plan.recipe == SINGLE_STEP:
+            _close(host, opened, "complete" if opened.done_steps() else "rolled-back")
+    return outcomes
 
 
 def rollback_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[str, Any]]:
     """Take back, in reverse order, what a plan did on this host alone."""
     with only_agent(host):
         opened = Journal.open(host, plan_id)
-        current = read_lock(host)
-        take_lock(host, opened.plan.id, holder, current.token + 1 if current else 1)
+        take_lock(host, opened.plan.id, holder, _next_token(host))
         steps = opened.done_steps() + opened.begun_steps()
         final = [s.id for s in opened.plan.steps() if s.final and s.id in steps]
         if final:
@@ -163,6 +204,5 @@ def rollback_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[
             )
         runner = Runner(host, opened, say)
         outcomes = [runner.undo(step_id) for step_id in reversed(steps)]
-        opened.append("rolled-back")
-        release_lock(host, opened.plan.id)
+        _close(host, opened, "rolled-back")
     return outcomes

@@ -19,13 +19,17 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """Where a step runs: the host, its platform, the plan's short ID, and a voice."""
+    """Where a step runs: the host, its platform, the plan's short ID, and a voice.
+
+    plan_id: the plan's whole ID, for notes that are compared with journals.
+    """
 
     host: Host
     platform: Platform
     plan: str
     step: str
     say: Callable[[str], None]
+    plan_id: str = ""
 
 
 class Action(ABC, Generic[ArgsT]):
@@ -86,12 +90,13 @@ def wait_for(
 ) -> str:
     """Poll `probe` -> (reached, what is seen now) until it has held for `hold` seconds.
 
-    Says what it waits for each second. Raises Timeout after `deadline` seconds with the last thing
-    seen. Returns what was seen when it was reached.
+    Tells when what is seen changes, at most once a second; else after 1, 5, 10, 20, 40 … s. Raises
+    Timeout after `deadline` seconds with the last thing seen. Returns what was seen when it was
+    reached.
     """
     start = time.monotonic()
     since: Optional[float] = None
-    told = start
+    progress = _Progress(start)
     while True:
         reached, seen = probe()
         now = time.monotonic()
@@ -100,10 +105,28 @@ def wait_for(
             return seen
         if now - start > deadline:
             raise Timeout(f"waited {deadline:g} s for {what}; last seen: {seen}", next=next)
-        if now - told >= 1.0:
-            told = now
+        if progress.is_due(now, seen):
             say(f"waiting for {what} ({now - start:.0f} s): {seen}")
         time.sleep(interval)
+
+
+class _Progress:
+    """When a wait is worth a word: news at most once a second, and a sign of life now and then."""
+
+    def __init__(self, start: float) -> None:
+        self._start = self._told = start
+        self._seen: Optional[str] = None
+        self._next = 1.0
+
+    def is_due(self, now: float, seen: str) -> bool:
+        """Say whether to tell now; what is told counts as told."""
+        waited, is_news = now - self._start, seen != self._seen
+        if now - self._told < 1.0 or not (is_news or waited >= self._next):
+            return False
+        while self._next <= waited:
+            self._next = 5.0 if self._next < 5 else self._next * 2
+        self._told, self._seen = now, seen
+        return True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 
 from agent.actions.base import Context
@@ -61,7 +61,9 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
 
 def _copy_in(ctx: Context, found: str, target: str) -> None:
     ctx.host.makedirs(os.path.dirname(target))
-    temp = f"{target}.{os.getpid()}"
+    temp = f"{target}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(ctx.host.real(temp))  # of an agent that was killed
     ctx.host.copy_file(found, temp)
     os.chmod(ctx.host.real(temp), 0o700)
     os.rename(ctx.host.real(temp), ctx.host.real(target))

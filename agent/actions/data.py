@@ -60,23 +60,37 @@ class CopyData(Action[DataArgs]):
             raise PreconditionFailed(f"{where.member}: no data here to copy")
         require_space(ctx, where, tree_size(ctx.host, where.member))
 
-    def _marker(self, where: Places) -> str:
-        return f"{where.work}/copied.json"
-
     def is_done(self, ctx: Context, args: DataArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(self._marker(data_places(ctx, args)))
+        return ctx.host.exists(copied_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: DataArgs, undo: Data) -> Data:
         where = data_places(ctx, args)
         ctx.host.makedirs(where.work)
-        ctx.host.discard(where.work_member)  # half a copy, of an interrupted run
+        discard_work(ctx, where)  # half a copy, of an interrupted run, and what was said of it
+        ctx.host.makedirs(where.work)
         hashes = copy_tree(ctx.host, where.member, where.work_member)
         note = {"from": where.member, "sha256": hashes}
-        ctx.host.write_atomic(self._marker(where), json.dumps(note).encode())
+        ctx.host.write_atomic(copied_marker(where), json.dumps(note).encode())
         return {"files": len(hashes), "to": where.work_member}
 
     def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
-        ctx.host.discard(data_places(ctx, args).work)
+        discard_work(ctx, data_places(ctx, args))
+
+
+def copied_marker(where: Places) -> str:
+    """Where it is noted that the copy is complete, with its hashes."""
+    return f"{where.work}/copied.json"
+
+
+def ready_marker(where: Places) -> str:
+    """Where it is noted that a scratch etcd has finished the copy."""
+    return f"{where.work}/ready.json"
+
+
+def discard_work(ctx: Context, where: Places) -> None:
+    """Discard the copy; its notes first, so that half of it never passes for a whole one."""
+    for path in (ready_marker(where), copied_marker(where), where.work):
+        ctx.host.discard(path)
 
 
 class RelocateData(Action[DataArgs]):
@@ -108,7 +122,7 @@ class RelocateData(Action[DataArgs]):
 
     def prove(self, ctx: Context, args: DataArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{args.data_dir}/member is still there")
+            raise StepFailed(f"{data_places(ctx, args).member} is still there")
 
     def undo(self, ctx: Context, args: DataArgs, undo: Data) -> None:
         where = data_places(ctx, args)
@@ -137,9 +151,11 @@ class InstallData(Action[InstallArgs]):
             raise PreconditionFailed(
                 f"{where.member} is there already", "nothing is ever overwritten"
             )
-        if not ctx.host.exists(f"{where.work}/{'ready' if args.scratch else 'copied'}.json"):
+        marker = ready_marker(where) if args.scratch else copied_marker(where)
+        if not (ctx.host.exists(marker) and ctx.host.is_dir(where.work_member)):
+            how = "finished by a scratch etcd" if args.scratch else "copied to its end"
             raise PreconditionFailed(
-                f"{where.work_member} was not finished by a scratch etcd",
+                f"{where.work_member} was not {how}",
                 "etcd must not start on half-prepared data",
                 "fab resume",
             )
@@ -162,7 +178,7 @@ class InstallData(Action[InstallArgs]):
 
     def prove(self, ctx: Context, args: InstallArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{args.data_dir}/member was not put in place")
+            raise StepFailed(f"{data_places(ctx, args).member} was not put in place")
 
     def undo(self, ctx: Context, args: InstallArgs, undo: Data) -> None:
         where = data_places(ctx, args)
@@ -188,6 +204,7 @@ class BringBackData(Action[BringBackArgs]):
     def check(self, ctx: Context, args: BringBackArgs) -> None:
         require_stopped(ctx)
         parts = args.quarantine.split("/")
+        data_places(ctx, DataArgs(args.data_dir))
         if "quarantine" not in parts or ".." in parts or not ctx.host.is_dir(args.quarantine):
             raise PreconditionFailed(
                 f"{args.quarantine}: no quarantined data there", next="rescue-agent survey"

@@ -62,6 +62,12 @@ def require_watched(ctx: Context, path: str) -> None:
             f"{path} is not a definition in {ctx.platform.manifest_dir}",
             "only etcd's own definition is ever touched",
         )
+    if ctx.host.is_link(path):
+        raise PreconditionFailed(
+            f"{path} is a symbolic link to {ctx.host.realpath(path)}",
+            "a link that is moved may lead nowhere",
+            f"cp --remove-destination {ctx.host.realpath(path)} {path}, then run this again",
+        )
 
 
 @dataclass(frozen=True)
@@ -83,15 +89,20 @@ def parking_place(ctx: Context, path: str) -> str:
 def park(ctx: Context, path: str, digest: str, place: str) -> None:
     """Move a definition to its parking place; nothing to do where it is there already."""
     ctx.host.makedirs(PARKED_DIR)
-    note = {"original": path, "sha256": digest, "plan": ctx.plan}
-    ctx.host.write_atomic(f"{place}.json", json.dumps(note).encode())
-    if ctx.host.exists(path) and not ctx.host.exists(place):
+    note_parked(ctx, Parked(place, path, digest, ctx.plan))
+    if ctx.host.exists(path):
         ctx.host.move_new(path, place)
+
+
+def note_parked(ctx: Context, parked: Parked) -> None:
+    """Write beside a parked definition where it belongs and what it must contain."""
+    note = {"original": parked.original, "sha256": parked.sha256, "plan": parked.plan}
+    ctx.host.write_atomic(f"{parked.path}.json", json.dumps(note).encode())
 
 
 def bring_back(ctx: Context, place: str, path: str) -> None:
     """Move a parked definition back where it came from; nothing to do where it is there."""
-    if ctx.host.exists(place) and not ctx.host.exists(path):
+    if ctx.host.exists(place):
         ctx.host.move_new(place, path)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Optional
 
 from agent.actions import splice
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
-from agent.actions.definitions import current_config, parked_for
+from agent.actions.definitions import current_config, note_parked, parked_for
 from agent.actions.members import others_serving
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, StepFailed
 from agent.survey.manifest import etcd_config
 from agent.survey.processes import etcd_processes
+from agent.survey.watched import find_parked
 
 
 class EditDefinition(Action[Data]):
@@ -51,6 +52,13 @@ class EditDefinition(Action[Data]):
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
         after = self.edit(undo["before"], args)
+        seen = ctx.host.read_text(undo["path"])
+        if seen not in (undo["before"], after):
+            raise StepFailed(
+                f"{undo['path']} is neither as it was nor as this step writes it",
+                "somebody changed it meanwhile, and that change is not thrown away",
+                "make a new plan: fab plan",
+            )
         self._write(ctx, undo["path"], after)
         return {"path": undo["path"], "sha256": sha256(after.encode()).hexdigest()}
 
@@ -65,6 +73,11 @@ class EditDefinition(Action[Data]):
             os.utime(ctx.host.real(undo["path"]), ns=times)
 
     def _write(self, ctx: Context, path: str, text: str) -> None:
+        """Write the definition; a parked one's note first, or it could not be put back later."""
+        for parked in find_parked(ctx.host):
+            if parked.path == path:
+                digest = sha256(text.encode()).hexdigest()
+                note_parked(ctx, replace(parked, sha256=digest))
         ctx.host.write_atomic(path, text.encode(), like=ctx.host.stat(path))
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, NoArgs
 from agent.actions.definitions import bring_back, file_hash, park, parking_place, require_watched
 from agent.actions.services import stop, stopped_now
-from agent.errors import PreconditionFailed, StepFailed
+from agent.errors import Damaged, PreconditionFailed, StepFailed
 from agent.host import STATE_DIR
 from agent.survey.watched import read_watched
 
@@ -46,20 +46,22 @@ class Fence(Action[FenceArgs]):
             require_watched(ctx, config.definition)
 
     def is_done(self, ctx: Context, args: FenceArgs, undo: Optional[Data]) -> bool:
-        return _owner(ctx) == ctx.plan and stopped_now(ctx)[0]
+        return _tombstone(ctx).get("plan") == ctx.plan_id and stopped_now(ctx)[0]
 
     def prepare(self, ctx: Context, args: FenceArgs) -> Data:
         config, _strays, _problems = read_watched(ctx.host, ctx.platform)
         path = config.definition if config else ""
         place = parking_place(ctx, path) if path else ""
-        return {"path": path, "sha256": config.sha256 if config else "", "parked": place}
+        digest = config.sha256 if config else ""
+        return {"path": path, "sha256": digest, "parked": place, "earlier": _tombstone(ctx)}
 
     def act(self, ctx: Context, args: FenceArgs, undo: Data) -> Data:
         if undo["path"]:
             park(ctx, undo["path"], undo["sha256"], undo["parked"])
         seen = stop(ctx, args.deadline)
-        note = {"plan": ctx.plan, "step": ctx.step, "time": ctx.host.now(), "reason": args.reason}
-        ctx.host.write_atomic(FENCE_FILE, json.dumps({**note, "holder": "etcd-rescue"}).encode())
+        now = ctx.host.now()
+        note = {"plan": ctx.plan_id, "step": ctx.step, "time": now, "reason": args.reason}
+        _write(ctx, {**note, "holder": "etcd-rescue"})
         return {"seen": seen, "parked": undo["parked"]}
 
     def prove(self, ctx: Context, args: FenceArgs, undo: Data) -> None:
@@ -69,7 +71,10 @@ class Fence(Action[FenceArgs]):
             raise StepFailed(f"the fence does not stand: {stopped_now(ctx)[1]}")
 
     def undo(self, ctx: Context, args: FenceArgs, undo: Data) -> None:
-        _lift(ctx)
+        if undo["earlier"]:  # a fence that another plan had raised before stays
+            _write(ctx, undo["earlier"])
+        else:
+            _lift(ctx)
         if undo["path"]:
             bring_back(ctx, undo["parked"], undo["path"])
 
@@ -88,10 +93,18 @@ class LiftFence(Action[NoArgs]):
         return {}
 
 
-def _owner(ctx: Context) -> str:
-    if not ctx.host.exists(FENCE_FILE):
-        return ""
-    return str(json.loads(ctx.host.read_bytes(FENCE_FILE)).get("plan", ""))
+def _tombstone(ctx: Context) -> Data:
+    """What the fence that stands says; empty where there is none, or none that can be read."""
+    try:
+        told = json.loads(ctx.host.read_bytes(FENCE_FILE, 65536))
+    except (FileNotFoundError, Damaged, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _write(ctx: Context, tombstone: Data) -> None:
+    ctx.host.makedirs(STATE_DIR)
+    ctx.host.write_atomic(FENCE_FILE, json.dumps(tombstone).encode())
 
 
 def _lift(ctx: Context) -> None:

@@ -7,6 +7,7 @@ from typing import Optional
 
 from agent.actions import splice
 from agent.actions.base import Action, Context, Data, wait_for
+from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import bring_back, current_config, file_hash, parked_for
 from agent.actions.scratch import alone
 from agent.actions.services import require_stopped, stop
@@ -46,6 +47,14 @@ class SeedInManifest(Action[InManifestArgs]):
                 next="make a new plan: fab plan",
             )
         splice.add_flag(ctx.host.read_text(parked.path), "force-new-cluster", "true")
+        where = data_places(ctx, DataArgs())
+        kept = [n for n in ctx.host.listdir(where.quarantine) if n.endswith("-member")]
+        if not kept or not ctx.host.is_dir(where.member):
+            raise PreconditionFailed(
+                f"{where.member} is no copy of which the original lies in {where.quarantine}",
+                "--force-new-cluster rewrites the membership; never on the only data there is",
+                "fab resume",
+            )
 
     def _is_flagged_copy(self, ctx: Context, path: str, parked: str) -> bool:
         """Say whether the definition in place is this step's own, left by an interruption."""

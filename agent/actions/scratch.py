@@ -13,7 +13,14 @@ from typing import Optional, TypeVar
 
 from agent.actions.base import Action, Context, Data, Places, wait_for
 from agent.actions.binary import obtain_binary
-from agent.actions.data import DataArgs, data_places, require_space
+from agent.actions.data import (
+    DataArgs,
+    copied_marker,
+    data_places,
+    discard_work,
+    ready_marker,
+    require_space,
+)
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
@@ -47,10 +54,6 @@ class PrejoinArgs(DataArgs):
     initial_cluster: str = ""
     sources: tuple[str, ...] = ()
     deadline: float = 600.0
-
-
-def _ready_marker(where: Places) -> str:
-    return f"{where.work}/ready.json"
 
 
 def _free_ports(count: int) -> list[int]:
@@ -154,7 +157,7 @@ def _scratch(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], 
 
 def _finish(ctx: Context, where: Places, facts: Mapping[str, object]) -> Data:
     """Write, after the scratch etcd has ended, that the copy is ready to be installed."""
-    ctx.host.write_atomic(_ready_marker(where), json.dumps(facts).encode())
+    ctx.host.write_atomic(ready_marker(where), json.dumps(facts).encode())
     return dict(facts)
 
 
@@ -171,7 +174,7 @@ class SeedCluster(Action[ScratchArgs]):
     def check(self, ctx: Context, args: ScratchArgs) -> None:
         require_stopped(ctx)
         where = data_places(ctx, args)
-        if not ctx.host.exists(f"{where.work}/copied.json"):
+        if not (ctx.host.exists(copied_marker(where)) and ctx.host.is_dir(where.work_member)):
             raise PreconditionFailed(
                 f"no complete copy of the data in {where.work}",
                 "--force-new-cluster rewrites the membership; never on the only data there is",
@@ -179,7 +182,7 @@ class SeedCluster(Action[ScratchArgs]):
             )
 
     def is_done(self, ctx: Context, args: ScratchArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(_ready_marker(data_places(ctx, args)))
+        return ctx.host.exists(ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: ScratchArgs, undo: Data) -> Data:
         where = data_places(ctx, args)
@@ -241,7 +244,7 @@ class Prejoin(Action[PrejoinArgs]):
         require_space(ctx, where, _source_status(args.sources, current_config(ctx)).db_size)
 
     def is_done(self, ctx: Context, args: PrejoinArgs, undo: Optional[Data]) -> bool:
-        return ctx.host.exists(_ready_marker(data_places(ctx, args)))
+        return ctx.host.exists(ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: PrejoinArgs, undo: Data) -> Data:
         where = data_places(ctx, args)
@@ -265,7 +268,7 @@ class Prejoin(Action[PrejoinArgs]):
         return _finish(ctx, where, facts)
 
     def undo(self, ctx: Context, args: PrejoinArgs, undo: Data) -> None:
-        ctx.host.discard(data_places(ctx, args).work)
+        discard_work(ctx, data_places(ctx, args))
 
 
 def _listed(sources: tuple[str, ...], config: EtcdConfig) -> str:

@@ -18,6 +18,9 @@ from agent.model.facts import EtcdConfig, EtcdProcess, Runtime, Service
 ETCD_PORTS = (2379, 2380, 2381)
 """Clients, peers, and kubeadm's metrics listener."""
 
+RUNTIMES = ("containerd", "crio", "dockerd", "cri-dockerd")
+"""Daemons that start containers; their containers outlive them, and show as processes."""
+
 NOT_FOUND = "not-found"
 _SERVICE_SECONDS = 0.8
 _PROPERTIES = (
@@ -140,18 +143,22 @@ def is_etcd_stopped(
 
     Proof: definition out of its place, pod sandboxes gone or NotReady, no etcd process, nothing on
     etcd's ports. "No running container" alone is none: a crash-looping pod has none between two
-    attempts. runtime: None where no container runtime is involved. config: in place or parked.
+    attempts. A runtime that does not answer proves nothing, unless no process of one exists: then
+    nothing can start a container, and once it is back the kubelet finds no definition.
+    runtime: None where no container runtime is involved. config: in place or parked.
     """
     seen = (
         _definition_in_place(host, config)
         or _process_left(host)
         or _port_open(host, config)
-        or _pod_left(runtime)
+        or _pod_left(host, runtime)
     )
     if seen:
         return False, seen
     ports = " or ".join(str(p) for p in _serving_ports(config))
-    pods = "" if runtime is None else "no pod sandbox ready, "
+    pods = "no pod sandbox ready, "
+    if runtime is None or not runtime.answers:
+        pods = "" if runtime is None else "no container runtime running to start any, "
     return True, f"definition out of its place, {pods}no etcd process, nothing on {ports}"
 
 
@@ -180,10 +187,16 @@ def _port_open(host: Host, config: Optional[EtcdConfig]) -> str:
     return f"something listens on port {open_ports[0]}" if open_ports else ""
 
 
-def _pod_left(runtime: Optional[Runtime]) -> str:
+def _is_runtime_down(host: Host) -> bool:
+    return not any(process for name in RUNTIMES for process in host.processes(name))
+
+
+def _pod_left(host: Host, runtime: Optional[Runtime]) -> str:
     if runtime is None:
         return ""
     if not runtime.answers:
+        if _is_runtime_down(host):
+            return ""
         said = runtime.error or "no answer"
         return f"the container runtime does not say whether etcd's pod is gone: {said}"
     if runtime.sandboxes_ready:

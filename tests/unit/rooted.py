@@ -40,6 +40,7 @@ def kubeadm_host(root: Path, data: bool = True) -> Rooted:
     for directory in ("etc/kubernetes/manifests", "etc/kubernetes/pki/etcd", "var/lib", "proc"):
         (root / directory).mkdir(parents=True)
     (root / "etc/hostname").write_text(f"{NAME}\n")
+    (root / "etc/kubernetes/pki/etcd/ca.crt").write_text("not read by these tests\n")
     manifest = root / MANIFEST[1:]
     manifest.write_text(with_flags())
     manifest.chmod(0o600)

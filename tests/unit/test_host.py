@@ -133,7 +133,7 @@ def test_a_failed_write_leaves_nothing_behind(host: Host, tmp_path: Path) -> Non
 
 
 def test_a_dead_agents_temporary_file_is_no_obstacle(host: Host, tmp_path: Path) -> None:
-    left = put(tmp_path, f"/etc/.etcd.yaml.{os.getpid()}.rescue", "half")
+    left = put(tmp_path, "/etc/.etcd.yaml.rescue", "half")
     host.write_atomic("/etc/etcd.yaml", b"new")
     assert not left.exists()
     assert (tmp_path / "etc/etcd.yaml").read_bytes() == b"new"
