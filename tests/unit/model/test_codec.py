@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import UsageError
+from agent.model.codec import canonical, digest, from_plain, to_plain
+from agent.model.plan import FORMAT, Plan, Promise, Stage, Step, plan_from_plain, plan_to_plain
+
+
+class Colour(Enum):
+    """Written as its value."""
+
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A part."""
+
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Every kind of field that facts and plans have."""
+
+    name: str
+    count: int = 0
+    share: float = 0.0
+    colour: Colour = Colour.RED
+    inner: Optional[Inner] = None
+    pairs: tuple[tuple[str, int], ...] = ()
+    words: dict[str, str] | None = None
+
+
+FULL = Outer("a", 1, 0.5, Colour.RED, Inner(("x", "y")), (("p", 1),), {"k": "v"})
+
+
+def test_what_was_written_is_read_back() -> None:
+    assert from_plain(Outer, json.loads(json.dumps(to_plain(FULL)))) == FULL
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (None, "expected an object, found NoneType"),
+        ([], "expected an object, found list"),
+        ({}, "name"),
+        ({"name": 1}, "name"),
+        ({"name": "a", "count": "1"}, "count"),
+        ({"name": "a", "count": 1.5}, "count"),
+        ({"name": "a", "unknown": 1}, "unknown"),
+        ({"name": "a", "colour": "blue"}, "blue"),
+        ({"name": "a", "inner": {"urls": 3}}, "int"),
+        ({"name": "a", "inner": {"urls": [], "x": 1}}, "x"),
+        ({"name": "a", "inner": []}, "inner"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(data: Any, seen: str) -> None:
+    with pytest.raises(UsageError, match=seen):
+        from_plain(Outer, data, "thing")
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert canonical({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
+
+
+TEXT = st.text(st.characters(codec=None))  # lone surrogates too: names that are no UTF-8
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_canonical_text_says_the_value_and_is_a_fixed_point(value: Any) -> None:
+    text = canonical(value)
+    assert b"\n" not in text
+    assert json.loads(text) == value
+    assert canonical(json.loads(text)) == text
+
+
+# ---- plans ---------------------------------------------------------------------------------------
+
+
+@given(
+    args=st.dictionaries(st.text(), JSON, max_size=3),
+    hosts=st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True),
+    created=st.floats(0, 4e9),
+    texts=st.lists(st.text(), max_size=3),
+)
+def test_any_plan_travels_unchanged(
+    args: dict[str, Any], hosts: list[str], created: float, texts: list[str]
+) -> None:
+    steps = tuple(Step(f"{i:02}", h, "fence", args, "why") for i, h in enumerate(hosts))
+    stages = (Stage("one", steps, tuple(hosts), parallel=True), Stage("two", ()))
+    plan = Plan(
+        FORMAT, "test", "a test", created, dict.fromkeys(hosts, ""), stages,
+        Promise(tuple(hosts)), tuple(texts),
+    ).with_id()  # fmt: skip
+    assert plan_from_plain(json.loads(canonical(plan_to_plain(plan)))) == plan
+    assert plan.with_id() == plan
+    assert [s.id for s in plan.steps()] == [s.id for s in steps]
+
+
+def a_plan() -> Plan:
+    stages = (Stage("one", (Step("01", "m0", "fence", {"reason": "x"}, "why"),)),)
+    return Plan(FORMAT, "t", "s", 1.0, {"m0": ""}, stages, Promise(("m0",))).with_id()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("summary",), "another"),
+        (("created",), 2.0),
+        (("hosts",), {"m0": "10.0.0.9"}),
+        (("stages", 0, "steps", 0, "host"), "m1"),
+        (("stages", 0, "steps", 0, "args", "reason"), "y"),
+        (("stages", 0, "steps", 0, "final"), True),
+        (("promise", "voters"), ["m1"]),
+        (("id",), "0" * 64),
+        (("id",), ""),
+    ],
+)
+def test_an_altered_plan_is_noticed(path: tuple[Any, ...], value: Any) -> None:
+    plain = plan_to_plain(a_plan())
+    place: Any = plain
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(UsageError, match="does not match its own hash"):
+        plan_from_plain(plain)
+
+
+def test_another_format_is_refused_as_such() -> None:
+    with pytest.raises(UsageError, match="plan format 2"):
+        plan_from_plain(plan_to_plain(replace(a_plan(), format=2).with_id()))
+
+
+@pytest.mark.parametrize("data", [None, {}, [], "plan", {"stages": 1}])
+def test_what_is_no_plan_is_a_usage_error(data: Any) -> None:
+    with pytest.raises(UsageError, match="plan"):
+        plan_from_plain(data)
