@@ -14,6 +14,13 @@ FIXABLE = frozenset(
     {"config", "certificate", "disk", "permission", "resource", "network", "clock", "image"}
 )
 
+_KUBEADM_NAMES = {
+    "server": "etcd-server",
+    "peer": "etcd-peer",
+    "client": "etcd-healthcheck-client",
+}
+_LOOKED = "the files on the host"
+
 # The most telling kind first; kinds that are not named here come last.
 _TELLING = ("data", "removed", "certificate", "config", "permission", "disk", "resource", "clock")
 
@@ -59,12 +66,34 @@ def causes(survey: Survey) -> tuple[Cause, ...]:
     fresh = [
         cause for cause in survey.causes if cause.kind != "quorum" and not (0 < cause.time < since)
     ]
-    return tuple(sorted((*fresh, *_kubelet_cause(survey)), key=_telling))
+    own = (*_kubelet_cause(survey), *_certificate_causes(survey))
+    return tuple(sorted((*fresh, *own), key=_telling))
 
 
-def _telling(cause: Cause) -> tuple[int, float, str, str]:
+def _telling(cause: Cause) -> tuple[int, bool, float, str, str]:
     rank = _TELLING.index(cause.kind) if cause.kind in _TELLING else len(_TELLING)
-    return rank, -cause.time, cause.key, cause.evidence
+    return rank, cause.source != _LOOKED, -cause.time, cause.key, cause.evidence
+
+
+def _certificate_causes(survey: Survey) -> tuple[Cause, ...]:
+    """Certificates that will not do, as the files say: surer than the refusals that a log tells."""
+    if serves(survey):
+        return ()
+    return tuple(
+        Cause(
+            key="certificate-bad",
+            kind="certificate",
+            summary=f"{certificate.path}: {problem}",
+            remedy=f"make {certificate.path} anew (kubeadm certs renew {_KUBEADM_NAMES[role]}; "
+            "for missing files: kubeadm init phase certs), then: fab diagnose",
+            evidence=f"{certificate.path}: {problem}",
+            source=_LOOKED,
+        )
+        for certificate in survey.certificates
+        for role in [certificate.role]
+        for problem in certificate.problems
+        if role in _KUBEADM_NAMES and not problem.startswith("warning: ")
+    )
 
 
 def _kubelet_cause(survey: Survey) -> tuple[Cause, ...]:
