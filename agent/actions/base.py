@@ -107,7 +107,8 @@ def wait_for(
             raise Timeout(f"waited {deadline:g} s for {what}; last seen: {seen}", next=next)
         if progress.is_due(now, seen):
             say(f"waiting for {what} ({now - start:.0f} s): {seen}")
-        time.sleep(interval)
+        left = interval if since is None else since + hold - now
+        time.sleep(min(interval, left))
 
 
 class _Progress:

@@ -29,7 +29,7 @@ def stopped_now(ctx: Context) -> tuple[bool, str]:
     running = [p for p in etcd_processes(ctx.host) if not p.scratch]
     if running:
         return False, f"process {running[0].pid} runs"
-    return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform))
+    return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform, ends=False))
 
 
 def require_stopped(ctx: Context) -> None:

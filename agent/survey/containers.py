@@ -33,9 +33,12 @@ _STATES = {
 _LABEL = "io.kubernetes."
 
 
-def read_runtime(host: Host, platform: Platform, timeout: float = 3.0) -> Runtime:
+def read_runtime(
+    host: Host, platform: Platform, timeout: float = 3.0, ends: bool = True
+) -> Runtime:
     """Ask the runtime for etcd's containers and sandboxes, both at once.
 
+    ends: ask a second time, for how the newest ended container did so.
     A runtime that is down, silent or missing is a fact, not an error: answers is False then.
     """
     crictl = host.which("crictl")
@@ -56,7 +59,9 @@ def read_runtime(host: Host, platform: Platform, timeout: float = 3.0) -> Runtim
         ready = count_ready(pods_json, containers, platform)
     except Damaged as damaged:
         return Runtime(False, error=damaged.seen)
-    return Runtime(True, _with_exit(host, base, containers, timeout), ready)
+    if ends:
+        containers = _with_exit(host, base, containers, timeout)
+    return Runtime(True, containers, ready)
 
 
 def parse_containers(text: str) -> tuple[Container, ...]:
