@@ -62,12 +62,15 @@ def lock(host: Host, args: Args, say: Say) -> Any:
 
 
 def begin(host: Host, args: Args, say: Say) -> Any:
-    """Take the lock, store the plan in its journal: {"plan", "holder", "token"} → its state."""
+    """Store the plan in its journal, take the lock: {"plan", "holder", "token"} → its state.
+
+    The state is {"state", "done", "begun"}: as in JournalFacts.
+    """
     plan = plan_from_plain(args.get("plan"))
     holder, token = _text(args, "holder"), _number(args, "token")
     with only_agent(host):
         journal = _begin(host, plan, holder, token)
-    return {"state": journal.state, "done": journal.done_steps()}
+    return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps()}
 
 
 def _begin(host: Host, plan: Plan, holder: str, token: int) -> Journal:

@@ -198,8 +198,9 @@ class Fleet:
         return result
 
     def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
-        """Give the lock of every host that answers."""
+        """Give the lock of every host that answers; `errors` says why the others do not."""
         answers = fan_out(hosts, lambda host: self.channel(host).call("lock", timeout=10))
+        self.errors.update({h: a for h, a in answers.items() if isinstance(a, RescueError)})
         return {
             host: from_plain(Lock, plain, f"lock of {host}") if plain else None
             for host, plain in answers.items()

@@ -6,11 +6,11 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.errors import Paused, Refused, RescueError, Unreachable
+from agent.errors import Paused, Refused, RescueError, Unreachable, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step, plan_to_plain
 from coordinator.channel import fan_out
@@ -52,7 +52,11 @@ class Report:
 
 def holder() -> str:
     """Who holds the lock: user@machine, and the process."""
-    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without /etc/passwd
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()} pid {os.getpid()}"
 
 
 class Sequencer:
@@ -62,36 +66,50 @@ class Sequencer:
         self._fleet, self._plan, self._listener = fleet, plan, listener
         self._token = 0
         self._begun: set[str] = set()
+        self._is_untouched = True
         self.report = Report()
 
     def _hosts(self) -> list[str]:
         """Hosts with steps, in the order of the plan."""
         return list(dict.fromkeys(step.host for step in self._plan.steps()))
 
-    def begin(self) -> None:
+    def begin(self, given_up: Collection[str] = ()) -> None:
         """Take the lock on every host that answers, with a token larger than any seen.
 
         Raises Locked where another plan holds one, and Unreachable where a host that the plan
-        needs now does not answer.
+        needs now, and that is not `given_up`, does not answer.
         """
-        hosts = self._hosts()
+        hosts = [host for host in self._hosts() if host not in given_up]
         locks = self._fleet.locks(hosts)
+        silent = [h for h in hosts if h not in locks and self._touched(h)]
+        if silent:
+            error = self._fleet.errors.get(silent[0])
+            raise Unreachable(
+                f"{', '.join(silent)} cannot be worked with: "
+                f"{error.seen if error else 'no answer'}",
+                "the plan has steps there, and whether they are done is known only there",
+                f"make it reachable; gone for good: fab resume --drop {silent[0]}",
+            )
         self._token = 1 + max((lock.token for lock in locks.values() if lock), default=0)
         for host, answer in fan_out(locks, self._begin_one).items():
             if isinstance(answer, RescueError):
                 self._give_back()
                 raise answer
-            self._begun.add(host)
-            self.report.done |= set(answer["done"])
+            self._note_begun(host, answer)
 
     def _begin_one(self, host: str) -> Any:
         plan = plan_to_plain(self._plan)
         args = {"plan": plan, "holder": holder(), "token": self._token}
         return self._fleet.call(host, "begin", args)
 
+    def _note_begun(self, host: str, answer: dict[str, Any]) -> None:
+        self._begun.add(host)
+        self.report.done |= set(answer["done"])
+        self._is_untouched = self._is_untouched and not (answer["done"] or answer["begun"])
+
     def _give_back(self) -> None:
-        """Give back locks taken, where nothing was done yet under them."""
-        if not self.report.done:
+        """Give back locks taken, where no step was begun under them."""
+        if self._is_untouched:
             self._end("rolled-back", self._begun)
 
     def run(self) -> Report:
@@ -116,9 +134,7 @@ class Sequencer:
         if not self._fleet.is_up(host):
             return False
         if host not in self._begun:
-            answer = self._begin_one(host)
-            self._begun.add(host)
-            self.report.done |= set(answer["done"])
+            self._note_begun(host, self._begin_one(host))
         return True
 
     def _run_stage(self, stage: Stage) -> None:
@@ -160,10 +176,17 @@ class Sequencer:
         self._listener.step(step, outcome["outcome"], outcome["seconds"], outcome["result"])
 
     def skip_host(self, host: str, reason: str) -> None:
-        """Put the stages that wait for `host` off for good, by the operator's word."""
+        """Put off for good, by the operator's word, what is on `host` and what waits for it."""
+        if host not in self._hosts() and all(host not in s.waits_for for s in self._plan.stages):
+            raise UsageError(
+                f"plan {self._plan.short_id} has nothing to do on {host}",
+                f"its hosts: {', '.join(self._hosts())}",
+            )
         self.report.dropped.add(host)
         for stage in self._plan.stages:
-            for step in stage.steps if host in stage.waits_for else ():
+            for step in stage.steps:
+                if step.host != host and host not in stage.waits_for:
+                    continue
                 if step.id not in self.report.done and step.host in self._begun:
                     args = {"plan": self._plan.id, "step": step.id, "token": self._token}
                     self._fleet.call(step.host, "skip", {**args, "reason": reason})
@@ -178,11 +201,18 @@ class Sequencer:
                 "the cluster serves; what is left waits for these hosts",
                 f"when they are back: fab resume   (gone for good: fab resume --drop {hosts})",
             )
-        self._end("complete", self._begun)
+        self._raise_first(self._end("complete", self._begun))
 
-    def _end(self, kind: str, hosts: set[str]) -> None:
+    def _end(self, kind: str, hosts: set[str]) -> list[RescueError]:
+        """Close the plan and give the locks back; the errors of hosts where that failed."""
         args = {"plan": self._plan.id, "token": self._token, "kind": kind}
-        fan_out(sorted(hosts), lambda host: self._fleet.call(host, "end", args, 30))
+        answers = fan_out(sorted(hosts), lambda host: self._fleet.call(host, "end", args, 30))
+        return [answer for answer in answers.values() if isinstance(answer, RescueError)]
+
+    def _raise_first(self, errors: Sequence[RescueError]) -> None:
+        for error in errors:
+            error.next = error.next or f"fab resume {self._plan.short_id}   (closes the plan)"
+            raise error
 
     def rollback(self) -> list[str]:
         """Take every step back, the last first, and close the plan; the IDs of those undone.
@@ -207,7 +237,7 @@ class Sequencer:
             outcome = self._fleet.call(step.host, "undo", args, _STEP_SILENCE)
             self._listener.step(step, outcome["outcome"], outcome["seconds"], {})
             undone.append(step.id)
-        self._end("rolled-back", self._begun)
+        self._raise_first(self._end("rolled-back", self._begun))
         return undone
 
     def give_up(self) -> bool:
@@ -243,12 +273,3 @@ class Sequencer:
             stage.waits_for for stage in self._plan.stages for s in stage.steps if s.host == host
         ]
         return any(not waits_for for waits_for in needs)
-
-
-def open_plans(journals: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
-    """Plan ID → hosts on which it is open, the newest plan last. journals: (host, JournalFacts)."""
-    found: dict[str, list[str]] = {}
-    for host, facts in sorted(journals, key=lambda pair: float(pair[1]["updated"])):
-        if facts["state"] == "open":
-            found.setdefault(str(facts["plan"]), []).append(host)
-    return found

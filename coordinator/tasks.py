@@ -12,7 +12,7 @@ from agent.diagnosis.cluster import diagnose, diagnose_host
 from agent.errors import Locked, Refused, RescueError, Unreachable, UsageError
 from agent.model.facts import Observation
 from agent.model.plan import Plan, plan_from_plain
-from agent.model.verdict import Diagnosis, Refusal
+from agent.model.verdict import Diagnosis, MemberState, Refusal
 from agent.recipes.cluster import Cluster
 from agent.recipes.invariants import require_sound
 from agent.recipes.replace_member import remove_member, replace_member
@@ -34,6 +34,7 @@ class Options:
     hosts: tuple[str, ...] = ()
     cluster: str = ""
     lost: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
     dry_run: bool = False
     yes: bool = False
     output: str = "table"
@@ -96,6 +97,13 @@ def _nothing_seen(fleet: Fleet) -> RescueError:
         errors[0].why,
         errors[0].next,
     )
+
+
+def _why_not(diagnosis: Diagnosis, recipe: str) -> Refusal:
+    """Why `recipe` is refused; a diagnosis without a word about it says what the state is."""
+    told = [r for r in diagnosis.refusals if r.recipe == recipe] or list(diagnosis.refusals)
+    seen = f"the cluster is {diagnosis.state.value}: {diagnosis.why}"
+    return told[0] if told else Refusal(recipe, seen, "this is no case for it", "fab diagnose")
 
 
 def _refused(refusal: Refusal) -> Refused:
@@ -195,16 +203,29 @@ def _make(looked: Looked, options: Options, recipe: str, target: str) -> Plan:
         return replace_member(looked.cluster, target, now)
     if recipe == "restart-member":
         return restart_member(looked.cluster, target, now)
-    diagnosis, lost = looked.diagnosis, list(options.lost)
-    if diagnosis.consent and recipe == diagnosis.recipe:
-        lost += ask_consent(diagnosis.consent)
-        diagnosis = diagnose(looked.observations, lost)
-        if diagnosis.recipe != recipe:
-            raise _refused(diagnosis.refusals[0])
+    lost = [*options.lost, *_newly_lost(looked.diagnosis, options)]
+    diagnosis = diagnose(looked.observations, lost)
+    if recipe == "reseed" and diagnosis.recipe != recipe:
+        raise _refused(_why_not(diagnosis, recipe))
     cluster = Cluster(diagnosis, looked.observations)
     if recipe == "remove-member":
         return remove_member(cluster, target, now)
     return reseed(cluster, now, lost, options.in_manifest)
+
+
+def _newly_lost(diagnosis: Diagnosis, options: Options) -> list[str]:
+    """Ask for every consent that was not given yet; the names of absent hosts given with it.
+
+    A host that can be reached is fenced, never declared lost: for its data, which may be ahead, the
+    operator's typed name is consent and nothing more.
+    """
+    needed = tuple((name, why) for name, why in diagnosis.consent if name not in options.accept)
+    gone = (MemberState.UNREACHABLE, MemberState.GHOST)
+    states = {m.host: m.state for m in diagnosis.members}
+    absent = [name for name, _why in needed if states.get(name) in gone]
+    if needed:
+        ask_consent(needed, absent)
+    return absent
 
 
 # ---- doing ---------------------------------------------------------------------------------------
@@ -226,8 +247,7 @@ def task_rescue_quorum(options: Options) -> None:
         _refuse_open_plans(looked)
         diagnosis = looked.diagnosis
         if diagnosis.recipe not in ("reseed", "restart-member") or diagnosis.serving:
-            reseeds = [r for r in diagnosis.refusals if r.recipe == "reseed"]
-            raise _refused((reseeds or list(diagnosis.refusals))[0])
+            raise _refused(_why_not(diagnosis, "reseed"))
         plan = _make(looked, options, diagnosis.recipe, diagnosis.target)
         carry_out(looked, plan, options)
 
@@ -295,7 +315,7 @@ def task_resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -
             report.emit(plan, options.output, report.plan_table)
             return
         sequencer = Sequencer(looked.fleet, plan, looked.progress)
-        sequencer.begin()
+        sequencer.begin(given_up=drop)
         for host in drop:
             sequencer.skip_host(host, "given up by the operator")
         _run(looked.fleet, sequencer, plan, looked.progress, options)
