@@ -21,6 +21,7 @@ from coordinator.inventory import hosts_from_members, probe_ports
 _PORTS = (22, 2379, 2380)
 _SURVEY_TIMEOUT = 20.0
 _REATTACH_SECONDS = 90.0
+_RECENT_SECONDS = 15.0
 
 Say = Callable[[str, str], None]
 
@@ -40,6 +41,7 @@ class Fleet:
         self._channels: dict[str, Channel] = {}
         self._guard = threading.Lock()
         self.errors: dict[str, RescueError] = {}
+        self._failed: dict[str, float] = {}
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""
@@ -47,7 +49,11 @@ class Fleet:
             found = self._channels.get(host)
         if found is not None:
             return found
-        opened = open_channel(self.specs[host], self._agent, self._access)
+        try:
+            opened = open_channel(self.specs[host], self._agent, self._access)
+        except Unreachable:
+            self._failed[host] = time.monotonic()
+            raise
         with self._guard:
             self._channels[host] = opened
         return opened
@@ -75,11 +81,15 @@ class Fleet:
 
     def is_up(self, host: str) -> bool:
         """Say whether the host can be worked with now; a channel that broke is opened anew."""
+        with self._guard:
+            is_new = host not in self._channels
         try:
             self.channel(host).call("lock", timeout=5)
             return True
         except Unreachable:
             self.drop(host)
+            if is_new:
+                return False
         except RescueError:
             return True
         try:
@@ -198,8 +208,13 @@ class Fleet:
         return result
 
     def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
-        """Give the lock of every host that answers; `errors` says why the others do not."""
-        answers = fan_out(hosts, lambda host: self.channel(host).call("lock", timeout=10))
+        """Give the lock of every host that answers; `errors` says why the others do not.
+
+        One that could not be reached a moment ago is not waited for again: the outage is waiting.
+        """
+        since = time.monotonic() - _RECENT_SECONDS
+        asked = [h for h in hosts if h not in self.errors or self._failed.get(h, 0.0) < since]
+        answers = fan_out(asked, lambda host: self.channel(host).call("lock", timeout=10))
         self.errors.update({h: a for h, a in answers.items() if isinstance(a, RescueError)})
         return {
             host: from_plain(Lock, plain, f"lock of {host}") if plain else None
