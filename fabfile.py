@@ -25,6 +25,7 @@ _HELP = {
     "yes": "do not ask before carrying out the plan",
     "output": "table, json or yaml",
     "lost": "a host that is off and will not come back by itself (repeat for each)",
+    "accept": "a host whose newer or unknown data may be lost (repeat for each)",
     "ask_sudo_password": "ask for the sudo password of the hosts",
     "in_manifest": "use the manifest way, where no etcd can be run outside the kubelet",
     "host": "the node to rescue",
@@ -41,7 +42,7 @@ def _described(**options: Any) -> Callable[[Callable[..., None]], Any]:
     def decorate(function: Callable[..., None]) -> Any:
         names = set(inspect.signature(function).parameters)
         words = {name: text for name, text in _HELP.items() if name in names}
-        return task(help=words, **options)(function)
+        return task(help=words, auto_shortflags=False, **options)(function)
 
     return decorate
 
@@ -65,10 +66,12 @@ def _run(c: Any, name: str, do: Callable[[Options], None], **given: Any) -> None
     _handled.add(name)
     ask = given.pop("ask_sudo_password", False)
     password = getpass.getpass("sudo password of the hosts: ") if ask else ""
-    lost = tuple(name for word in given.pop("lost", ()) for name in str(word).split(","))
+    for many in ("lost", "accept"):
+        words = [str(word) for word in given.get(many, ())]
+        given[many] = tuple(name for word in words for name in word.split(","))
     hosts = _command_line_hosts(sys.argv[1:])
     try:
-        do(Options(hosts=hosts, lost=lost, sudo_password=password, **given))
+        do(Options(hosts=hosts, sudo_password=password, **given))
     except UsageError as error:
         raise Exit(str(error), error.exit_code) from None
     except RescueError as error:
@@ -82,73 +85,195 @@ def survey(
     c: Any, cluster: str = "", output: str = "table", ask_sudo_password: bool = False
 ) -> None:
     """Show what is on every host; changes nothing."""
-    _run(c, "survey", tasks.task_survey, cluster=cluster, output=output,
-         ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "survey",
+        tasks.task_survey,
+        cluster=cluster,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(iterable=["lost"])
-def diagnose(c: Any, lost: list[str], cluster: str = "", output: str = "table",
-             ask_sudo_password: bool = False) -> None:  # fmt: skip
+def diagnose(
+    c: Any,
+    lost: list[str],
+    cluster: str = "",
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """Say what state the cluster and each member is in, and what fits; changes nothing."""
-    _run(c, "diagnose", tasks.task_diagnose, cluster=cluster, output=output, lost=lost,
-         ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "diagnose",
+        tasks.task_diagnose,
+        cluster=cluster,
+        output=output,
+        lost=lost,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
-@_described(iterable=["lost"], optional=["host"], positional=["host"])
-def plan(c: Any, lost: list[str], host: str | None = None, cluster: str = "", output: str = "table",
-         in_manifest: bool = False, ask_sudo_password: bool = False) -> None:  # fmt: skip
+@_described(iterable=["lost", "accept"], optional=["host"], positional=["host"])
+def plan(
+    c: Any,
+    lost: list[str],
+    accept: list[str],
+    host: str | None = None,
+    cluster: str = "",
+    output: str = "table",
+    in_manifest: bool = False,
+    ask_sudo_password: bool = False,
+) -> None:
     """Show the plan that a rescue would carry out; changes nothing."""
-    _run(c, "plan", lambda o: tasks.task_plan(o, host or ""), cluster=cluster, output=output,
-         lost=lost, in_manifest=in_manifest, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "plan",
+        lambda o: tasks.task_plan(o, host or ""),
+        cluster=cluster,
+        output=output,
+        lost=lost,
+        accept=accept,
+        in_manifest=in_manifest,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(iterable=["lost"], positional=["host"])
-def rescue_node(c: Any, host: str, lost: list[str], cluster: str = "", dry_run: bool = False,
-                yes: bool = False, output: str = "table",
-                ask_sudo_password: bool = False) -> None:  # fmt: skip
+def rescue_node(
+    c: Any,
+    host: str,
+    lost: list[str],
+    cluster: str = "",
+    dry_run: bool = False,
+    yes: bool = False,
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """Bring HOST's etcd member back to health, or refuse and say what would."""
-    _run(c, "rescue-node", lambda o: tasks.task_rescue_node(o, host), cluster=cluster, lost=lost,
-         dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "rescue-node",
+        lambda o: tasks.task_rescue_node(o, host),
+        cluster=cluster,
+        lost=lost,
+        dry_run=dry_run,
+        yes=yes,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
-@_described(iterable=["lost"])
-def rescue_quorum(c: Any, lost: list[str], cluster: str = "", dry_run: bool = False,
-                  yes: bool = False, output: str = "table", in_manifest: bool = False,
-                  ask_sudo_password: bool = False) -> None:  # fmt: skip
+@_described(iterable=["lost", "accept"])
+def rescue_quorum(
+    c: Any,
+    lost: list[str],
+    accept: list[str],
+    cluster: str = "",
+    dry_run: bool = False,
+    yes: bool = False,
+    output: str = "table",
+    in_manifest: bool = False,
+    ask_sudo_password: bool = False,
+) -> None:
     """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
-    _run(c, "rescue-quorum", tasks.task_rescue_quorum, cluster=cluster, lost=lost,
-         dry_run=dry_run, yes=yes, output=output, in_manifest=in_manifest,
-         ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "rescue-quorum",
+        tasks.task_rescue_quorum,
+        cluster=cluster,
+        lost=lost,
+        accept=accept,
+        dry_run=dry_run,
+        yes=yes,
+        output=output,
+        in_manifest=in_manifest,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(positional=["name"])
-def remove_member(c: Any, name: str, cluster: str = "", dry_run: bool = False, yes: bool = False,
-                  output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
+def remove_member(
+    c: Any,
+    name: str,
+    cluster: str = "",
+    dry_run: bool = False,
+    yes: bool = False,
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
-    _run(c, "remove-member", lambda o: tasks.task_remove_member(o, name), cluster=cluster,
-         dry_run=dry_run, yes=yes, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "remove-member",
+        lambda o: tasks.task_remove_member(o, name),
+        cluster=cluster,
+        dry_run=dry_run,
+        yes=yes,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(iterable=["drop"], optional=["plan"], positional=["plan"])
-def resume(c: Any, drop: list[str], plan: str | None = None, cluster: str = "",
-           dry_run: bool = False, output: str = "table",
-           ask_sudo_password: bool = False) -> None:  # fmt: skip
+def resume(
+    c: Any,
+    drop: list[str],
+    plan: str | None = None,
+    cluster: str = "",
+    dry_run: bool = False,
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """Go on with an unfinished plan, from what the hosts and their journals say."""
-    _run(c, "resume", lambda o: tasks.task_resume(o, plan or "", tuple(drop)), cluster=cluster,
-         dry_run=dry_run, yes=True, output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "resume",
+        lambda o: tasks.task_resume(o, plan or "", tuple(drop)),
+        cluster=cluster,
+        dry_run=dry_run,
+        yes=True,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(optional=["plan"], positional=["plan"])
-def rollback(c: Any, plan: str | None = None, cluster: str = "", yes: bool = False,
-             output: str = "table", ask_sudo_password: bool = False) -> None:  # fmt: skip
+def rollback(
+    c: Any,
+    plan: str | None = None,
+    cluster: str = "",
+    yes: bool = False,
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """Take an unfinished plan back, up to its point of no return."""
-    _run(c, "rollback", lambda o: tasks.task_rollback(o, plan or ""), cluster=cluster, yes=yes,
-         output=output, ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "rollback",
+        lambda o: tasks.task_rollback(o, plan or ""),
+        cluster=cluster,
+        yes=yes,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @_described(optional=["plan"], positional=["plan"])
-def journal(c: Any, plan: str | None = None, cluster: str = "", output: str = "table",
-            ask_sudo_password: bool = False) -> None:  # fmt: skip
+def journal(
+    c: Any,
+    plan: str | None = None,
+    cluster: str = "",
+    output: str = "table",
+    ask_sudo_password: bool = False,
+) -> None:
     """List the plans in all hosts' journals, or show what was done by one."""
-    _run(c, "journal", lambda o: tasks.task_journal(o, plan or ""), cluster=cluster, output=output,
-         ask_sudo_password=ask_sudo_password)  # fmt: skip
+    _run(
+        c,
+        "journal",
+        lambda o: tasks.task_journal(o, plan or ""),
+        cluster=cluster,
+        output=output,
+        ask_sudo_password=ask_sudo_password,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -77,18 +78,18 @@ def confirm(plan: Plan, yes: bool) -> None:
         raise Refused("not confirmed", "nothing was changed")
 
 
-def ask_consent(needed: tuple[tuple[str, str], ...]) -> list[str]:
-    """Ask for every name that must be typed (rules 3 and 4); the names given.
+def ask_consent(needed: Sequence[tuple[str, str]], absent: Collection[str]) -> None:
+    """Ask for every name that must be typed (rules 3 and 4). absent: those not seen at all.
 
     Raises Refused naming the option to give where nobody can be asked, or the name is not typed.
     """
     names = [name for name, _reason in needed]
     reasons = "\n      ".join(f"{name}: {reason}" for name, reason in needed)
+    options = " ".join(f"--{'lost' if n in absent else 'accept'} {n}" for n in names)
     refusal = Refused(
         f"your word is needed for {', '.join(names)}",
         reasons,
-        "if you know that they are off and will not come back by themselves: "
-        + " ".join(f"--lost {name}" for name in names),
+        f"if you know that what is said to be gone is off and stays off: {options}",
     )
     if not is_interactive():
         raise refusal
@@ -96,7 +97,6 @@ def ask_consent(needed: tuple[tuple[str, str], ...]) -> list[str]:
         print(f"{name}: {reason}", file=sys.stderr)
         if _ask(f"Type the name {name} to go on without it: ") != name:
             raise refusal
-    return names
 
 
 def _ask(question: str) -> str:
