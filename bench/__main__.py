@@ -49,6 +49,7 @@ def main(words: list[str]) -> int:
     for name in words or list(PARTS):
         print(f"measuring: {name}", flush=True)
         found, note = PARTS[name]()
+        print(table(found), flush=True)
         figures += found
         notes += [note] if note else []
     print("\n".join(["", *notes, "", table(figures)]))

@@ -1,9 +1,12 @@
-"""A survey of seven hosts against a survey of one."""
+"""A survey of seven hosts against a survey of one: the whole command, and its inner part."""
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.figures import Figure, interleaved, ratio
 from coordinator.agent_file import build_agent
@@ -11,6 +14,7 @@ from coordinator.connection import Access
 from coordinator.fleet import Fleet
 from coordinator.hosts import HostSpec
 from tests.lab.lab import Lab
+from tests.lab.paths import REPO_DIR
 
 HOSTS = 7
 RUNS = 7
@@ -19,19 +23,46 @@ RUNS = 7
 def measure(lab: Lab) -> list[Figure]:
     """Every host has the agent already; each survey connects anew, as each command does."""
     names = list(lab.hosts)
-    _survey(names)
-    many, one = interleaved(RUNS, lambda: _survey(names), lambda: _survey(names[:1]))
+    _observe(names)
+    many, one, inner_many, inner_one = interleaved(
+        RUNS,
+        lambda: _command(names),
+        lambda: _command(names[:1]),
+        lambda: _observe(names),
+        lambda: _observe(names[:1]),
+    )
+    shared = f"the {HOSTS} hosts share this machine's processors, which real ones do not"
     return [
         ratio(
             "fanout_ratio", many, one,
-            f"connect, start the agent and survey, {HOSTS} hosts ÷ 1 host; all {HOSTS} share this "
-            "machine's processors",
+            f"the whole command fab survey, {HOSTS} hosts ÷ 1 host; {shared}",
             3.0,
-        )
+        ),
+        ratio(
+            "fanout_inner_ratio", inner_many, inner_one,
+            "as fanout_ratio, without the start of fab: connect, start the agent, survey",
+            None,
+        ),
     ]  # fmt: skip
 
 
-def _survey(names: Sequence[str]) -> float:
+def _command(names: Sequence[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = Path(folder) / "cluster.yaml"
+        inventory.write_text("hosts:\n" + "".join(f"  - {name}\n" for name in names))
+        words = ["survey", "--cluster", str(inventory), "--output", "json"]
+        start = time.monotonic()
+        done = subprocess.run(
+            [str(REPO_DIR / ".venv/bin/fab"), *words],
+            cwd=REPO_DIR, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        took = time.monotonic() - start
+    if f"surveyed {len(names)} of {len(names)} hosts" not in done.stderr:
+        raise RuntimeError(f"not all were surveyed: {done.stderr}")
+    return took
+
+
+def _observe(names: Sequence[str]) -> float:
     fleet = Fleet([HostSpec(name) for name in names], build_agent(), Access(), complete=True)
     start = time.monotonic()
     found = fleet.observe()

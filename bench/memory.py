@@ -17,7 +17,7 @@ from tests.lab.lab import Lab
 
 DATA_BYTES = 2 << 30
 QUOTA = 6 << 30
-_VALUE = 16 * 1024
+_VALUE = 12 * 1024  # a hundred go into one transaction, which may have 1.5 MiB
 _AT_ONCE = 4000
 _HOST, _DATA = "master-0", "/var/lib/etcd"
 _STEPS = ("park_definition", "stop_etcd", "copy_data")
