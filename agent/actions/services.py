@@ -140,7 +140,7 @@ class RestartKubelet(Action[NoArgs]):
 
 @dataclass(frozen=True)
 class ServeArgs:
-    """deadline: seconds. learner: a learner serves no linearizable read; its status is enough."""
+    """deadline: seconds. learner: of a learner, which serves no such read, its status is enough."""
 
     deadline: float = 120.0
     learner: bool = False
@@ -173,10 +173,12 @@ class WaitServing(Action[ServeArgs]):
         try:
             with EtcdClient(local_endpoint(config), config.client_tls, timeout=1.0) as client:
                 status = client.status()
-                if status.is_learner == args.learner and (
-                    args.learner or client.linearizable_read()
-                ):
-                    return True, f"revision {status.revision}, term {status.raft_term}"
-                return False, "it answers, but has no quorum"
+                if status.is_learner:
+                    reached, missing = args.learner, "it is a learner still"
+                else:
+                    # A learner that was waited for may be a voter by now, when this is repeated.
+                    reached, missing = client.linearizable_read(), "it answers, but has no quorum"
+                told = f"revision {status.revision}, term {status.raft_term}"
+                return reached, told if reached else missing
         except RescueError as error:
             return False, error.seen
