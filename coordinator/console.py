@@ -8,51 +8,54 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from agent.errors import Refused, UsageError
 from agent.model.plan import Plan, Stage, Step
+from coordinator.report import plain
 
-_MARKS = {"done": "[green]ok[/]", "already": "[green]ok[/]", "failed": "[bold red]FAILED[/]",
-          "undone": "[yellow]undone[/]", "nothing": "[dim]-[/]"}  # fmt: skip
+_MARKS = {
+    "done": ("ok", "green"), "already": ("ok", "green"), "failed": ("FAILED", "bold red"),
+    "undone": ("undone", "yellow"), "nothing": ("-", "dim"),
+}  # fmt: skip
 
 
 class Progress:
     """Tells stages and steps as they go; a terminal also sees what is being waited for."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._start = time.monotonic()
         self._told: dict[str, str] = {}
 
     def say(self, text: str) -> None:
         """Tell one plain line."""
-        self._console.print(f"[dim]{self._clock()}[/] {escape(text)}")
+        self._tell((text, ""))
 
     def stage(self, number: int, total: int, stage: Stage, note: str = "") -> None:
         """Tell that a stage begins, or why it is put off."""
-        self._console.print(
-            f"[dim]{self._clock()}[/] [bold]\\[{number}/{total}] {escape(stage.title)}[/]"
-            + (f" - [yellow]{escape(note)}[/]" if note else "")
-        )
+        title = (f"[{number}/{total}] {stage.title}", "bold")
+        self._tell(title, (f" - {note}" if note else "", "yellow"))
 
     def step(self, step: Step, outcome: str, seconds: float, result: dict[str, Any]) -> None:
         """Tell how a step ended."""
         extra = " (was there already)" if outcome == "already" else ""
         left = result.get("left") or result.get("seen", "")
-        words = f"   {escape(str(left))}" if left and outcome != "failed" else ""
-        self._console.print(
-            f"[dim]{self._clock()}[/]   {step.id} {_MARKS.get(outcome, outcome)} "
-            f"{step.host}: {step.action.replace('_', ' ')}{extra} [dim]{seconds:.1f} s{words}[/]"
-        )
+        words = f"   {left}" if left and outcome != "failed" else ""
+        what = f" {step.host}: {step.action.replace('_', ' ')}{extra} "
+        mark = _MARKS.get(outcome, (outcome, ""))
+        self._tell((f"  {step.id} ", ""), mark, (what, ""), (f"{seconds:.1f} s{words}", "dim"))
 
     def progress(self, step: Step, text: str) -> None:
         """Tell what a step waits for, once for each thing."""
         if self._told.get(step.id) != text:
             self._told[step.id] = text
-            self._console.print(
-                f"[dim]{self._clock()}   {step.id}    {step.host}: {escape(text)}[/]"
-            )
+            self._tell((f"  {step.id}    {step.host}: {text}", "dim"))
+
+    def _tell(self, *parts: tuple[str, str]) -> None:
+        """Print a line of (text, style); a host's words are text only, never markup."""
+        line = Text(self._clock() + " ", style="dim")
+        self._console.print(Text.assemble(line, *((plain(text), style) for text, style in parts)))
 
     def _clock(self) -> str:
         return f"{time.monotonic() - self._start:6.1f} s"

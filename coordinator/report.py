@@ -17,8 +17,11 @@ from rich.text import Text
 from agent.errors import UsageError
 from agent.model.codec import to_plain
 from agent.model.facts import Observation, Survey
-from agent.model.plan import Plan
+from agent.model.plan import Plan, Stage
 from agent.model.verdict import Diagnosis, MemberState, MemberVerdict
+
+_PIPE_WIDTH = 80
+"""Columns of a table in a pipe: what a terminal, a mail and a ticket all show."""
 
 FORMATS = ("table", "json", "yaml")
 _GOOD = {MemberState.HEALTHY}
@@ -31,7 +34,8 @@ def emit(value: Any, output: str, as_table: Any) -> None:
     Raises UsageError for a format that is none of FORMATS.
     """
     if output == "json":
-        print(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+        text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
+        print(text.encode(errors="backslashreplace").decode())  # names that are no UTF-8
     elif output == "yaml":
         print(yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True), end="")
     elif output == "table":
@@ -41,41 +45,62 @@ def emit(value: Any, output: str, as_table: Any) -> None:
 
 
 def _console() -> Console:
-    """Console on stdout; a pipe gets no colour and no wrapping."""
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Console on stdout; a pipe gets no colour, and no line is wrapped or cut."""
+    is_terminal = sys.stdout.isatty()
+    width = None if is_terminal else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, soft_wrap=not is_terminal)
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
+def _show(console: Console, table: Table, notes: Sequence[tuple[str, str]]) -> None:
+    """A table that fits 80 columns; what needs a sentence comes below it, a line for each host."""
+    console.print(table, soft_wrap=False)
+    for host, text in notes:
+        if text:
+            console.print(Text.assemble((host, "bold"), f": {plain(text)}"))
+
+
+def plain(text: str) -> str:
+    """Text of a host, without the control characters that could drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _cell(text: str, style: str = "") -> Text:
+    return Text(plain(text), style=style)
+
+
 def survey_table(observations: Sequence[Observation]) -> None:
-    """One line per host: what runs, what its data says, why not."""
-    table = _table("HOST", "PLATFORM", "ETCD", "MEMBER", "TERM/INDEX", "REVISION", "SEEN")
+    """One line per host: what runs, what its data says; and below, why not."""
+    table = _table("HOST", "PLATFORM", "ETCD", "MEMBER", "TERM/INDEX", "REVISION")
+    notes = []
     for seen in observations:
         survey = seen.survey
         if survey is None:
             ports = [f"{s.seen_from or 'here'} sees {list(s.open_ports) or 'no port'} open"
                      for s in seen.sightings]  # fmt: skip
-            table.add_row(seen.host, "-", "[red]unreachable[/]", "-", "-", "-",
-                          "; ".join([seen.error, *ports]))  # fmt: skip
+            table.add_row(_cell(seen.host), "-", _cell("unreachable", "red"), "-", "-", "-")
+            notes.append((plain(seen.host), "; ".join([*seen.error.splitlines()[:1], *ports])))
             continue
-        table.add_row(seen.host, survey.platform, _running(survey), *_position(survey),
-                      _remarks(survey))  # fmt: skip
-    _console().print(table)
+        member, position, revision = _position(survey)
+        table.add_row(_cell(seen.host), _cell(survey.platform or "-"), _running(survey),
+                      _cell(member), _cell(position), _cell(revision))  # fmt: skip
+        notes.append((plain(seen.host), _remarks(survey)))
+    _show(_console(), table, notes)
 
 
-def _running(survey: Survey) -> str:
+def _running(survey: Survey) -> Text:
     online = survey.online
     if online and online.linearizable:
-        return f"[green]serves[/] {online.version}"
+        return _cell(f"serves {online.version}", "green")
     if online and online.answers:
-        return f"[yellow]no quorum[/] {online.version}"
-    return "[red]does not run[/]" if not survey.processes else "[yellow]starting[/]"
+        return _cell(f"no quorum {online.version}", "yellow")
+    return _cell("starting", "yellow") if survey.processes else _cell("does not run", "red")
 
 
 def _position(survey: Survey) -> tuple[str, str, str]:
@@ -105,33 +130,39 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
     """State of the cluster, of each member, what fits, and why the rest does not."""
     console = _console()
     colour = {"healthy": "green", "degraded": "yellow"}.get(diagnosis.state.value, "red")
-    console.print(f"Cluster [bold {colour}]{diagnosis.state.value}[/]: {diagnosis.why}")
+    state = (diagnosis.state.value, f"bold {colour}")
+    console.print(Text.assemble("Cluster ", state, f": {plain(diagnosis.why)}"))
     console.print(
         f"{diagnosis.serving} of {diagnosis.voters} voters serve, {diagnosis.quorum} are needed"
-        + (f"; leader {diagnosis.leader}" if diagnosis.leader else "")
+        + (f"; leader {plain(diagnosis.leader)}" if diagnosis.leader else "")
     )
-    table = _table("HOST", "STATE", "MEMBER", "TERM/INDEX", "REVISION", "WHY")
+    table = _table("HOST", "STATE", "MEMBER", "TERM/INDEX", "REVISION")
     for member in diagnosis.members:
-        table.add_row(member.host, _state(member), member.id or "-", _at(member),
-                      str(member.revision or "-"), _why(member))  # fmt: skip
-    console.print(table)
+        table.add_row(_cell(member.host or "-"), _state(member), _cell(member.id or "-"),
+                      _at(member), str(member.revision or "-"))  # fmt: skip
+    _show(console, table, [(plain(m.host or m.id), _why(m)) for m in diagnosis.members])
     for text in diagnosis.warnings:
-        console.print(Text(f"warning: {text}", style="yellow"))
+        console.print(_cell(f"warning: {text}", "yellow"))
     for text in diagnosis.losses:
-        console.print(Text(f"could be lost: {text}", style="yellow"))
+        console.print(_cell(f"could be lost: {text}", "yellow"))
+    _show_recipes(console, diagnosis)
+
+
+def _show_recipes(console: Console, diagnosis: Diagnosis) -> None:
     if diagnosis.recipe:
-        target = f" {diagnosis.target}" if diagnosis.target else ""
-        console.print(f"[bold]Fits: {diagnosis.recipe}{target}[/] - {diagnosis.recipe_why}")
+        fits = plain(f"Fits: {diagnosis.recipe} {diagnosis.target}".rstrip())
+        console.print(Text.assemble((fits, "bold"), f" - {plain(diagnosis.recipe_why)}"))
     for name, reason in diagnosis.consent:
-        console.print(f"needs your word for {name}: {reason}")
+        console.print(plain(f"needs your word for {name}: {reason}"))
     for refusal in diagnosis.refusals:
-        console.print(f"[bold]Not {refusal.recipe}[/]: {refusal.seen}\n  why:  {refusal.why}"
-                      + (f"\n  next: {refusal.next}" if refusal.next else ""))  # fmt: skip
+        text = f": {plain(refusal.seen)}\n  why:  {plain(refusal.why)}"
+        text += f"\n  next: {plain(refusal.next)}" if refusal.next else ""
+        console.print(Text.assemble((f"Not {refusal.recipe}", "bold"), text))
 
 
-def _state(member: MemberVerdict) -> str:
+def _state(member: MemberVerdict) -> Text:
     colour = "green" if member.state in _GOOD else "yellow" if member.state in _WAITING else "red"
-    return f"[{colour}]{member.state.value}[/]"
+    return _cell(member.state.value, colour)
 
 
 def _at(member: MemberVerdict) -> str:
@@ -148,58 +179,57 @@ def _why(member: MemberVerdict) -> str:
 def plan_table(plan: Plan) -> None:
     """The plan as the runbook an expert would have written, with reasons."""
     console = _console()
-    console.print(f"[bold]Plan {plan.short_id}: {plan.recipe}[/] - {plan.summary}")
+    title = (f"Plan {plan.short_id}: {plain(plan.recipe)}", "bold")
+    console.print(Text.assemble(title, f" - {plain(plan.summary)}"))
     for number, stage in enumerate(plan.stages, 1):
-        notes = (
-            ["hosts in parallel"]
-            if stage.parallel and len({s.host for s in stage.steps}) > 1
-            else []
-        )
-        notes += (
-            [f"put off until {', '.join(stage.waits_for)} can be reached"]
-            if stage.waits_for
-            else []
-        )
-        console.print(
-            f"\n[bold]{number}. {stage.title}[/]" + (f"  ({'; '.join(notes)})" if notes else "")
-        )
-        for step in stage.steps:
-            turn = "  [bold red]<- point of no return[/]" if step.final else ""
-            console.print(f"   {step.id} {step.host}: {step.action.replace('_', ' ')}{turn}")
-            console.print(f"        [dim]{step.reason}[/]")
+        _show_stage(console, number, stage)
     for text in plan.losses:
-        console.print(Text(f"could be lost: {text}", style="yellow"))
+        console.print(_cell(f"could be lost: {text}", "yellow"))
     voters = ", ".join(plan.promise.voters) or "as before"
     newer = f", revision {plan.promise.revision} or newer" if plan.promise.revision else ""
-    console.print(f"\nPromise: voters {voters}{newer}")
+    console.print(f"\nPromise: voters {plain(voters)}{newer}")
+
+
+def _show_stage(console: Console, number: int, stage: Stage) -> None:
+    is_parallel = stage.parallel and len({s.host for s in stage.steps}) > 1
+    notes = ["hosts in parallel"] if is_parallel else []
+    if stage.waits_for:
+        notes.append(f"put off until {', '.join(stage.waits_for)} can be reached")
+    note = f"  ({'; '.join(notes)})" if notes else ""
+    console.print(Text.assemble((f"\n{number}. {plain(stage.title)}", "bold"), plain(note)))
+    for step in stage.steps:
+        line = plain(f"   {step.id} {step.host}: {step.action.replace('_', ' ')}")
+        turn = ("  <- point of no return", "bold red") if step.final else ""
+        console.print(Text.assemble(line, turn))
+        console.print(_cell(f"        {step.reason}", "dim"))
 
 
 def journals_table(rows: Sequence[dict[str, Any]]) -> None:
-    """One line per plan and host."""
-    table = _table("HOST", "PLAN", "RECIPE", "STATE", "DONE", "BEGUN", "UPDATED", "PROBLEM")
+    """One line per plan and host; and below, what is wrong with a journal."""
+    table = _table("HOST", "PLAN", "RECIPE", "STATE", "DONE", "BEGUN", "UPDATED")
     for row in rows:
         when = datetime.datetime.fromtimestamp(row["updated"]).isoformat(" ", "seconds")
-        table.add_row(row["host"], row["plan"][:12], row["recipe"], row["state"],
-                      str(len(row["done"])), ",".join(row["begun"]) or "-",
-                      when if row["updated"] else "-", row["problem"])  # fmt: skip
-    _console().print(table)
+        cells = (row["host"], row["plan"][:12], row["recipe"] or "-", row["state"],
+                 str(len(row["done"])), ",".join(row["begun"]) or "-",
+                 when if row["updated"] else "-")  # fmt: skip
+        table.add_row(*map(_cell, cells))
+    _show(_console(), table, [(plain(row["host"]), row["problem"]) for row in rows])
 
 
 def records_table(rows: Sequence[dict[str, Any]]) -> None:
-    """The records of one plan on all hosts, by time."""
-    table = _table("TIME", "HOST", "SEQ", "STEP", "KIND", "SAID")
+    """The records of one plan on all hosts, by time: a line each, with what was said at its end."""
+    console = _console()
+    width = max((len(row["host"]) for row in rows), default=0)
     for row in rows:
         when = datetime.datetime.fromtimestamp(row["time"]).isoformat(" ", "milliseconds")
         said = json.dumps(row["data"], ensure_ascii=False) if row["kind"] != "intent" else ""
-        table.add_row(when, row["host"], str(row["seq"]), row["step"], row["kind"], said[:200])
-    _console().print(table)
+        start = f"{when}  {row['host']:<{width}}  {row['seq']:>3}  {row['step'] or '-':<3} "
+        console.print(_cell(f"{start} {row['kind']:<11} {said[:200]}".rstrip()))
 
 
 def outcome_table(outcome: dict[str, Any]) -> None:
     """What was reached, and where the seconds went."""
     console = _console()
-    console.print(f"[bold]{outcome['summary']}[/]")
+    console.print(_cell(outcome["summary"], "bold"))
     for name, seconds in outcome.get("outage_parts", {}).items():
-        console.print(f"  {seconds:6.2f} s  {name}")
-    for text in outcome.get("warnings", ()):
-        console.print(Text(f"warning: {text}", style="yellow"))
+        console.print(_cell(f"  {seconds:6.2f} s  {name}"))

@@ -168,7 +168,7 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
         "import agent.actions.registry; os.setuid(65534); "
         f"sys.exit(main(['--root', {str(tmp_path)!r}, 'park-definition']))"
     )
-    for directory in (tmp_path, *tmp_path.parents[:3]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:3]):
         if str(directory) not in ("/", "/tmp"):
             directory.chmod(0o755)
     done = subprocess.run(

@@ -37,7 +37,7 @@ class Outer:
     colour: Colour = Colour.RED
     inner: Optional[Inner] = None
     pairs: tuple[tuple[str, int], ...] = ()
-    words: dict[str, str] | None = None
+    words: Optional[dict[str, str]] = None
 
 
 FULL = Outer("a", 1, 0.5, Colour.RED, Inner(("x", "y")), (("p", 1),), {"k": "v"})
