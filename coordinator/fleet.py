@@ -131,9 +131,9 @@ class Fleet:
         """Survey every host in parallel; one that cannot be reached is looked at from outside."""
         found = self._survey(self.specs)
         if not self._complete:
-            new = self._discover(found)
+            new = self._discover(found, found)
             found.update(self._survey(new))
-            found.update(self._survey(self._discover({host: found[host] for host in new})))
+            found.update(self._survey(self._discover({host: found[host] for host in new}, found)))
         missing = [o for o in found.values() if o.survey is None]
         if missing:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
@@ -167,16 +167,23 @@ class Fleet:
         spec = self.specs[host]
         return spec.address or resolve(spec, self._access).hostname
 
-    def _discover(self, found: dict[str, Observation]) -> list[str]:
-        """Add the hosts that the surveyed ones' member lists name; give the new names."""
+    def _discover(
+        self, found: dict[str, Observation], everyone: dict[str, Observation]
+    ) -> list[str]:
+        """Add the hosts that the surveyed ones' member lists name; give the new names.
+
+        An address that a surveyed host says it has is no new host, whatever that one is called.
+        """
         new: list[str] = []
+        surveyed = [o.survey for o in everyone.values() if o.survey is not None]
+        here = {address for survey in surveyed for address in survey.addresses}
         for host, observation in list(found.items()):
             if observation.survey is None:
                 continue
             survey, spec_of_host = observation.survey, self.specs[host]
             for spec in hosts_from_members(survey, spec_of_host, self._access):
                 known = {self._address(h) for h in self.specs} | set(self.specs)
-                if spec.name not in known and self._spec_address(spec) not in known:
+                if not {spec.name, self._spec_address(spec)} & (known | here):
                     self.specs[spec.name] = spec
                     new.append(spec.name)
         return new

@@ -84,6 +84,8 @@ class Sequencer:
         silent = [h for h in hosts if h not in locks and self._touched(h)]
         if silent:
             error = self._fleet.errors.get(silent[0])
+            if error is not None and not isinstance(error, Unreachable):
+                raise error  # it answers, and says itself what is wrong there
             raise Unreachable(
                 f"{', '.join(silent)} cannot be worked with: "
                 f"{error.seen if error else 'no answer'}",

@@ -20,10 +20,14 @@ _STATE_NEED = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class PreflightArgs:
-    """copies: a full copy of this host's data must fit. binary: the step needs an etcd to run."""
+    """copies: a full copy of this host's data must fit. binary: the step needs an etcd to run.
+
+    incoming: bytes of data that this host will fetch, beside what it has.
+    """
 
     copies: bool = True
     binary: bool = True
+    incoming: int = 0
 
 
 class Preflight(Action[PreflightArgs]):
@@ -48,6 +52,8 @@ class Preflight(Action[PreflightArgs]):
         if args.copies:
             where = data_places(ctx, DataArgs())
             require_space(ctx, where, tree_size(ctx.host, where.member))
+        if args.incoming:
+            require_space(ctx, data_places(ctx, DataArgs()), args.incoming)
         if args.binary:
             path, version = obtain_binary(ctx, config)
             result = {"binary": path, "version": version}

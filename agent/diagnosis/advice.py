@@ -97,7 +97,9 @@ def _rogue(diagnosis: Diagnosis, member: MemberVerdict) -> Advice:
 def _undefined(member: MemberVerdict) -> Advice:
     return _refuse(
         REPLACE,
-        f"{member.host}: there is no etcd definition on it, in place or parked",
+        "; ".join(
+            (f"{member.host}: there is no etcd definition on it, in place or parked", *member.notes)
+        ),
         "nothing says how its etcd is meant to run; its data stays as it is until then",
         f"put etcd's definition back on {member.host} (from a backup of it, or made anew by "
         f"kubeadm), then: fab rescue-node {member.host}",

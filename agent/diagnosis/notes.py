@@ -102,6 +102,8 @@ def _why_no_quorum(survey: Survey, cause: Optional[Cause]) -> str:
 def of_survey(survey: Survey) -> list[str]:
     """What else a person should know of this host: mismatches, leftovers, oddities."""
     found = _mismatches(survey)
+    if survey.config is None and not survey.parked:
+        found += survey.problems
     damage = signs.damage(survey)
     if damage is not None and signs.serves(survey):
         found.append(

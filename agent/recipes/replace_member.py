@@ -50,7 +50,15 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
     builder = PlanBuilder("replace-member", f"{host}: {verdict.why}", cluster.addresses)
     builder.stage(
         "Prepare, with nothing stopped",
-        [builder.step(host, "preflight", "an etcd to run before anything stops", copies=False)],
+        [
+            builder.step(
+                host,
+                "preflight",
+                "room for the new data, and an etcd to run, before all else",
+                copies=False,
+                incoming=_db_size(cluster, acting),
+            )
+        ],
     )
     title = f"Take the old member of {host} out" if verdict.id else f"Fence {host}"
     builder.stage(title, _take_out(builder, cluster, verdict, acting))
@@ -88,6 +96,12 @@ def _take_out(
     if not fence_first:
         steps.append(builder.step(verdict.host, "fence", *fence, reason=reason))
     return steps
+
+
+def _db_size(cluster: Cluster, host: str) -> int:
+    """Size of the database that a new member fetches, in bytes; 0 where the host did not say."""
+    survey = cluster.survey(host)
+    return survey.online.db_size if survey and survey.online else 0
 
 
 def _listed(cluster: Cluster, verdict: MemberVerdict) -> Optional[Member]:
