@@ -24,6 +24,7 @@ def verify(fleet: Fleet, plan: Plan, done: Report, progress: Progress) -> dict[s
     StepFailed with what is not as promised after 30 s.
     """
     deadline = time.monotonic() + _SETTLE_SECONDS
+    told: list[str] = []
     while True:
         observations = fleet.observe()
         diagnosis = diagnose(observations, plan.declared_lost)
@@ -36,7 +37,9 @@ def verify(fleet: Fleet, plan: Plan, done: Report, progress: Progress) -> dict[s
                 "every step was done, and yet the cluster is not as the plan says",
                 "fab diagnose",
             )
-        progress.say(f"looking again: {broken[0]}")
+        if broken != told:
+            progress.say(f"looking again: {'; '.join(broken)}")
+            told = broken
         time.sleep(0.5)
 
 

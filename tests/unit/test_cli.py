@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from agent.actions.definitions import file_hash
 from agent.actions.members import MemberArgs
 from agent.actions.services import ServeArgs, StopArgs
 from agent.cli import main, parse_values
 from agent.errors import UsageError
+from agent.journal import Journal
+from agent.locks import take_lock
 from agent.model.catalog import CATALOG
+from agent.runner import single_step_plan
+from agent.survey.watched import PARKED_DIR
 from tests.unit.rooted import MANIFEST, kubeadm_host, picture
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +157,23 @@ def test_an_action_by_hand_is_journaled_and_taken_back(
     assert run(tmp_path, "rollback", plan) == 0
     assert picture(tmp_path, MANIFEST) == before
     assert run(tmp_path, "park-definition") == 0  # the lock is free again
+
+
+def test_an_action_by_hand_that_was_killed_is_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = kubeadm_host(tmp_path)
+    plan = single_step_plan(host, "park_definition", {})
+    take_lock(host, plan.id, "the killed one", 1)
+    digest = file_hash(host, MANIFEST)
+    undo = {"path": MANIFEST, "sha256": digest, "parked": f"{PARKED_DIR}/by-hand-x-etcd.yaml"}
+    Journal.create(host, plan).append("intent", plan.steps()[0].id, undo)
+    assert run(tmp_path, "stop-etcd") == 7  # the half-done one comes first
+    assert f"plan {plan.short_id} of the killed one" in capsys.readouterr().err
+    assert run(tmp_path, "resume", plan.short_id) == 0
+    assert not (tmp_path / MANIFEST[1:]).exists()
+    assert run(tmp_path, "unpark-definition") == 0
+    assert file_hash(host, MANIFEST) == digest
 
 
 def test_a_refused_action_leaves_the_host_free(tmp_path: Path) -> None:

@@ -91,8 +91,9 @@ def killed(at: int, do: Any, *args: Any) -> bool:
 
 
 def chosen(lines: int, points: int) -> range:
-    """The lines to die before: all of them in CI, about `points` at the desk."""
-    return range(1, lines + 1, 1 if os.environ.get("CI") else max(1, lines // points))
+    """The lines to die before: about `points`, more in CI, and all where EVERY_LINE is set."""
+    points *= 3 if os.environ.get("CI") else 1
+    return range(1, lines + 1, 1 if os.environ.get("EVERY_LINE") else max(1, lines // points))
 
 
 def fresh(template: Path, root: Path) -> None:
