@@ -101,8 +101,17 @@ def note_parked(ctx: Context, parked: Parked) -> None:
 
 
 def bring_back(ctx: Context, place: str, path: str) -> None:
-    """Move a parked definition back where it came from; nothing to do where it is there."""
-    if ctx.host.exists(place):
+    """Move a parked definition back where it came from; nothing to do where it is there.
+
+    A move to another file system that could not remove the original (it had turned read-only)
+    leaves an equal copy: that is set aside under a name that nobody takes for a parked definition.
+    """
+    if not ctx.host.exists(place):
+        return
+    if file_hash(ctx.host, place) == file_hash(ctx.host, path):
+        folder, name = os.path.split(place)
+        ctx.host.rename_new(place, f"{folder}/.{name}.copy")
+    else:
         ctx.host.move_new(place, path)
 
 

@@ -121,7 +121,7 @@ def is_looping(survey: Survey) -> bool:
 
     The moment between two attempts, or the short life of one, must not change the answer.
     """
-    if survey.config is None or answers(survey):
+    if survey.config is None or answers(survey) or _kubelet_cause(survey):
         return False
     last = newest(survey)
     has_cause = bool(causes(survey))
