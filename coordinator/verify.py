@@ -71,7 +71,7 @@ def _broken(
 
 
 def _outcome(plan: Plan, done: Report, diagnosis: Diagnosis) -> dict[str, Any]:
-    total = len(plan.promise.voters)
+    total = max(len(plan.promise.voters), diagnosis.voters)  # some may serve unseen by a survey
     outage = done.outage(plan)
     words = [f"{diagnosis.serving}/{total} voters serve"]
     words += [f"revision {max((m.revision for m in diagnosis.members), default=0)}"]
