@@ -51,6 +51,7 @@ def _command(names: Sequence[str]) -> float:
         inventory = Path(folder) / "cluster.yaml"
         inventory.write_text("hosts:\n" + "".join(f"  - {name}\n" for name in names))
         words = ["survey", "--cluster", str(inventory), "--output", "json"]
+        build_agent()
         start = time.monotonic()
         done = subprocess.run(
             [str(REPO_DIR / ".venv/bin/fab"), *words],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.figures import RUNS, Figure, ratio
 from bench.witness import Witness
+from coordinator.agent_file import build_agent
 from tests.lab.host import wait_until
 from tests.lab.lab import Lab
 from tests.lab.paths import REPO_DIR
@@ -105,6 +106,7 @@ def _measured(lab: Lab, argv: list[str], stdin: str, codes: tuple[int, ...]) -> 
 
 def _lose_quorum(lab: Lab) -> dict[str, bytes]:
     """A fresh cluster with keys, two of whose three hosts lose power; the keys."""
+    build_agent()  # nobody's time, should its sources have changed since the last run
     lab.reset()
     keys = lab.put_keys(KEYS)
     for host in LOST:
