@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Optional, Union
 
 from agent.actions.base import Action, Context
-from agent.actions.registry import action_named
 from agent.errors import PreconditionFailed, RescueError, StepFailed, UsageError
 from agent.host import Host
 from agent.journal import Journal
@@ -35,7 +34,7 @@ class Runner:
             raise UsageError(
                 f"plan {self._journal.plan.short_id} has no step {step_id!r}", next="fab journal"
             )
-        action = action_named(step.action)
+        action = _action_named(step.action)
         args = from_plain(action.args_type, step.args, f"step {step_id} ({step.action})")
         plan = self._journal.plan
         return step, action, args, _context(self._host, self._platform, plan, step_id, self._say)
@@ -130,7 +129,7 @@ def preview(host: Host, plan: Plan, say: Say) -> None:
     """Check every step's precondition as it is now; no effects, no journal."""
     platform = detect(host)
     for step in plan.steps():
-        action = action_named(step.action)
+        action = _action_named(step.action)
         args = from_plain(action.args_type, step.args, f"step {step.id} ({step.action})")
         action.check(_context(host, platform, plan, step.id, say), args)
 
@@ -153,3 +152,10 @@ def _told(step: Step, error: OSError) -> str:
 def _outcome(step: str, outcome: str, start: float, result: dict[str, Any]) -> dict[str, Any]:
     seconds = round(time.monotonic() - start, 3)
     return {"step": step, "outcome": outcome, "seconds": seconds, "result": result}
+
+
+def _action_named(name: str) -> Action[Any]:
+    """Load the actions when a step first asks for one: a survey needs none."""
+    from agent.actions.registry import action_named
+
+    return action_named(name)
