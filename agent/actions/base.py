@@ -111,6 +111,10 @@ def wait_for(
         time.sleep(min(interval, left))
 
 
+_LONGEST_SILENCE = 60.0
+"""Seconds; a coordinator gives a step up that is silent for 180 s."""
+
+
 class _Progress:
     """When a wait is worth a word: news at most once a second, and a sign of life now and then."""
 
@@ -125,7 +129,7 @@ class _Progress:
         if now - self._told < 1.0 or not (is_news or waited >= self._next):
             return False
         while self._next <= waited:
-            self._next = 5.0 if self._next < 5 else self._next * 2
+            self._next = 5.0 if self._next < 5 else self._next + min(self._next, _LONGEST_SILENCE)
         self._told, self._seen = now, seen
         return True
 

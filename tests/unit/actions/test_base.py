@@ -9,6 +9,7 @@ from agent.actions.base import wait_for
 from agent.actions.registry import ACTIONS
 from agent.errors import Timeout
 from agent.model.catalog import CATALOG
+from coordinator.sequencer import _STEP_SILENCE
 
 
 class Clock:
@@ -31,7 +32,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def seeing(clock: Clock, seen: Callable[[float], str], until: float = 1e9) -> list[float]:
+def seeing(
+    clock: Clock, seen: Callable[[float], str], until: float = 1e9, deadline: float = 100.0
+) -> list[float]:
     """Wait with these things to be seen; the whole seconds at which something was told."""
     told: list[float] = []
 
@@ -42,12 +45,17 @@ def seeing(clock: Clock, seen: Callable[[float], str], until: float = 1e9) -> li
         return clock.at() >= until, seen(clock.at())
 
     with suppress(Timeout):
-        wait_for(say, "a thing", probe, 100.0)
+        wait_for(say, "a thing", probe, deadline)
     return told
 
 
 def test_sameness_is_told_ever_more_seldom(clock: Clock) -> None:
     assert seeing(clock, lambda at: "nothing") == [1, 5, 10, 20, 40, 80]
+
+
+def test_no_silence_is_so_long_that_a_coordinator_gives_up(clock: Clock) -> None:
+    told = [0, *seeing(clock, lambda at: "nothing", deadline=900.0)]
+    assert max(later - told[i] for i, later in enumerate(told[1:])) <= _STEP_SILENCE / 2
 
 
 def test_news_are_told_at_most_once_a_second(clock: Clock) -> None:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fabfile
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "hosts"),
+    [
+        ([], ()),
+        (["survey"], ()),
+        (["-H", "a,b", "survey"], ("a", "b")),
+        (["-Ha", "survey"], ("a",)),
+        (["-H=a,b", "survey"], ("a", "b")),
+        (["--hosts", "a", "survey"], ("a",)),
+        (["--hosts=a,b", "survey"], ("a", "b")),
+        (["-H"], ()),
+    ],
+)
+def test_hosts_of_the_command_line(argv: list[str], hosts: tuple[str, ...]) -> None:
+    assert fabfile._command_line_hosts(argv) == hosts
+
+
+def fab(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fabric", *argv], cwd=ROOT, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_list_reads_like_a_table_of_procedures() -> None:
+    done = fab("--list")
+    assert done.returncode == 0
+    for task in ("survey", "diagnose", "plan", "rescue-node", "rescue-quorum", "remove-member",
+                 "resume", "rollback", "journal"):  # fmt: skip
+        assert f"\n  {task} " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_mistake_ends_with_its_exit_code_and_no_trace() -> None:
+    done = fab("-H", "nohost.invalid", "survey", "--output", "xml")
+    assert done.returncode == 2
+    assert "no output format 'xml'" in done.stderr
+    assert "Traceback" not in done.stderr
