@@ -233,3 +233,5 @@ def outcome_table(outcome: dict[str, Any]) -> None:
     console.print(_cell(outcome["summary"], "bold"))
     for name, seconds in outcome.get("outage_parts", {}).items():
         console.print(_cell(f"  {seconds:6.2f} s  {name}"))
+    for text in outcome.get("warnings", ()):
+        console.print(_cell(f"warning: {text}", "yellow"))

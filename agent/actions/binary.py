@@ -45,6 +45,9 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
         except RescueError as error:
             tried.append(error.seen)
             continue
+        except OSError as error:  # a crash-looping etcd may end while it is being copied
+            tried.append(f"{error.filename}: {error.strerror}")
+            continue
         path = target if copy else found
         version = _version(ctx, path, tried) if found else ""
         if version:
