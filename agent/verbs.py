@@ -56,6 +56,25 @@ def probe(host: Host, args: Args, say: Say) -> Any:
     return to_plain(sight(host, _text(args, "address"), tuple(ports)))
 
 
+def hash(host: Host, args: Args, say: Say) -> Any:
+    """Hash this member's keys: {"revision"} → {"hash", "revision", "compact_revision"}.
+
+    Through the peer port, which every version since 3.4 answers the same way.
+    """
+    from agent.etcd_client import peer_hash_kv
+    from agent.etcd_transport import real_files
+    from agent.platforms import detect
+    from agent.survey.online import local_peer_urls
+    from agent.survey.watched import read_watched
+
+    config = read_watched(host, detect(host))[0]
+    if config is None:
+        raise Refused(f"{host.hostname()}: no etcd definition in place", "its etcd cannot be asked")
+    revision = _number(args, "revision")
+    files = real_files(host, config.peer_tls)
+    return to_plain(peer_hash_kv(local_peer_urls(config)[0], files, revision))
+
+
 def lock(host: Host, args: Args, say: Say) -> Any:
     """Show the lock: {} → Lock or null."""
     return to_plain(read_lock(host))
@@ -144,7 +163,7 @@ def journal(host: Host, args: Args, say: Say) -> Any:
 
 
 VERBS: dict[str, Verb] = {
-    f.__name__: f for f in (survey, probe, lock, begin, step, skip, undo, end, plan, journal)
+    f.__name__: f for f in (survey, probe, hash, lock, begin, step, skip, undo, end, plan, journal)
 }
 
 

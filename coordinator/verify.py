@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from agent.diagnosis.cluster import diagnose
-from agent.errors import StepFailed
+from agent.errors import RescueError, StepFailed
 from agent.model.facts import Observation
 from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis, MemberState
+from coordinator.channel import fan_out
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
 from coordinator.sequencer import Report
@@ -29,6 +31,7 @@ def verify(fleet: Fleet, plan: Plan, done: Report, progress: Progress) -> dict[s
         observations = fleet.observe()
         diagnosis = diagnose(observations, plan.declared_lost)
         broken = _broken(plan, done, diagnosis, observations)
+        broken = broken or _unequal(fleet, _kept(plan, done), diagnosis)
         if not broken:
             return _outcome(plan, done, diagnosis)
         if time.monotonic() > deadline:
@@ -43,14 +46,33 @@ def verify(fleet: Fleet, plan: Plan, done: Report, progress: Progress) -> dict[s
         time.sleep(0.5)
 
 
+def _kept(plan: Plan, done: Report) -> list[str]:
+    """Hosts that the promise still holds for."""
+    return [h for h in plan.promise.voters if h not in done.put_off and h not in done.dropped]
+
+
+def _unequal(fleet: Fleet, hosts: Sequence[str], diagnosis: Diagnosis) -> list[str]:
+    """Name what speaks against equal keys on all members: their hashes at one revision."""
+    revision = min((m.revision for m in diagnosis.members if m.host in hosts), default=0)
+    if len(hosts) < 2 or not revision:
+        return []
+    said = fan_out(hosts, lambda host: fleet.call(host, "hash", {"revision": revision}, 60))
+    failed = [f"{h} told no hash: {a.seen}" for h, a in said.items() if isinstance(a, RescueError)]
+    told = {h: a for h, a in said.items() if not isinstance(a, RescueError)}
+    if failed or len({a["compact_revision"] for a in told.values()}) > 1:
+        return failed or ["one member has compacted what another has not yet"]
+    if len({a["hash"] for a in told.values()}) > 1:
+        hashes = ", ".join(f"{host} {a['hash']}" for host, a in told.items())
+        return [f"the keys differ at revision {revision}: {hashes}"]
+    return []
+
+
 def _broken(
     plan: Plan, done: Report, diagnosis: Diagnosis, observations: tuple[Observation, ...]
 ) -> list[str]:
     """Name what the promise says and the diagnosis does not; empty where it is kept."""
     found = []
-    for host in plan.promise.voters:
-        if host in done.put_off or host in done.dropped:
-            continue
+    for host in _kept(plan, done):
         verdict = diagnosis.member(host)
         state = verdict.state.value if verdict else "unknown"
         if verdict is None or verdict.state is not MemberState.HEALTHY:

@@ -184,7 +184,7 @@ def _ask_member(
 
 def _ask_peer_port(heard: _Heard, host: Host, config: EtcdConfig, deadline: float) -> None:
     tls = real_files(host, config.peer_tls)
-    for url in _local_peer_urls(config):
+    for url in local_peer_urls(config):
         left = deadline - time.monotonic() - 0.02
         if left <= 0:
             heard.errors.setdefault("peer", "peer port: no time left to ask it")
@@ -200,7 +200,7 @@ def _ask_peer_port(heard: _Heard, host: Host, config: EtcdConfig, deadline: floa
         return
 
 
-def _local_peer_urls(config: EtcdConfig) -> tuple[str, ...]:
+def local_peer_urls(config: EtcdConfig) -> tuple[str, ...]:
     """The peer port's URLs as this host reaches it; a certificate names the advertised ones."""
     bound = replace(config, listen_client_urls=config.listen_peer_urls, flags={})
     return local_endpoints(replace(bound, advertise_client_urls=config.advertise_peer_urls))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -34,6 +35,14 @@ class Looks(Fleet):
 
     def observe(self) -> tuple[Observation, ...]:
         return self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+
+    def call(self, host: str, verb: str, args: dict[str, Any], *_: Any, **__: Any) -> Any:
+        """Answer `hash`: every member holds the same keys, but for what a test says of it."""
+        assert verb == "hash"
+        answer = {"hash": 7, "revision": args["revision"], "compact_revision": 1}
+        return {**answer, **self.hashes.get(host, {})}
+
+    hashes: ClassVar[dict[str, dict[str, int]]] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +88,19 @@ def test_a_promise_broken_is_told(
 ) -> None:
     with pytest.raises(StepFailed, match="not as promised: ") as caught:
         verify(Looks(seen), replace(PLAN, promise=promise).with_id(), Report(), Progress())
+    assert told in caught.value.seen
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"hash": 8}, "the keys differ at revision"), ({"compact_revision": 2}, "has compacted")],
+)
+def test_keys_that_differ_are_no_recovery(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, int], told: str
+) -> None:
+    monkeypatch.setattr(Looks, "hashes", {HOSTS[1]: wrong})
+    with pytest.raises(StepFailed, match="not as promised: ") as caught:
+        verify(Looks(HEALTHY), PLAN, Report(), Progress())
     assert told in caught.value.seen
 
 
