@@ -197,11 +197,12 @@ class Sequencer:
     def finish(self) -> None:
         """Close the plan everywhere and give the locks back. Raises Paused where steps are left."""
         if self.report.put_off:
-            hosts = ", ".join(dict.fromkeys(self.report.put_off))
+            absent = list(dict.fromkeys(self.report.put_off))
+            drop = " ".join(f"--drop {host}" for host in absent)
             raise Paused(
-                f"done as far as can be: {hosts} did not answer",
+                f"done as far as can be: {', '.join(absent)} did not answer",
                 "the cluster serves; what is left waits for these hosts",
-                f"when they are back: fab resume   (gone for good: fab resume --drop {hosts})",
+                f"when they are back: fab resume   (gone for good: fab resume {drop})",
             )
         self._raise_first(self._end("complete", self._begun))
 
