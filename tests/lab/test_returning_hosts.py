@@ -127,18 +127,26 @@ def test_they_regain_their_quorum_while_the_survivor_is_down(lab: Lab) -> None:
     "that they were removed: two of them can form their old quorum and accept writes",
     strict=True,
 )
-def test_their_network_returns_right_after_the_last_look(lab: Lab) -> None:
+def test_they_start_right_after_the_last_look(lab: Lab) -> None:
     """The narrowest moment: nobody looks any more, and the survivor does not serve yet."""
     host = lab.hosts["master-0"]
-    host.write("/etc/lab-kubelet.yaml", KubeletTiming(readmit=5.0).to_yaml())
+    host.write("/etc/lab-kubelet.yaml", KubeletTiming(teardown=12.0, readmit=15.0).to_yaml())
     host.kubelet_restart()
     keys, before = seed_keys(lab), stored(host)
     for name in OLD:
+        lab.hosts[name].run(["systemctl", "stop", "kubelet"])
+        lab.hosts[name].stop_etcd_kill9()
         lab.hosts[name].cut_network()
     wait_until(lambda: not lab.is_healthy(host), 15, "the loss of the quorum")
     with Writers(lab) as writers:
         scene = Return(lab, writers, keys, before)
-        scene.settle(scene.rescue("ok master-0: unpark definition", Host.heal_network))
+        scene.settle(scene.rescue("ok master-0: unpark definition", reconnect))
+
+
+def reconnect(host: Host) -> None:
+    """Plug a host in again, with its kubelet at work."""
+    host.heal_network()
+    host.run(["systemctl", "start", "kubelet"])
 
 
 def test_they_boot_after_it(lab: Lab) -> None:
