@@ -40,10 +40,10 @@ def _number(args: Args, name: str) -> int:
 
 
 def survey(host: Host, args: Args, say: Say) -> Any:
-    """Take a survey: {} → Survey."""
+    """Take a survey: {"deep": patient deadlines, false by default} → Survey."""
     from agent.survey.take import take_survey
 
-    return to_plain(take_survey(host))
+    return to_plain(take_survey(host, deep=args.get("deep") is True))
 
 
 def probe(host: Host, args: Args, say: Say) -> Any:

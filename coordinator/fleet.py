@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from coordinator.inventory import hosts_from_members, probe_ports
 
 _PORTS = (22, 2379, 2380)
 _SURVEY_TIMEOUT = 20.0
+_DEEP_TIMEOUT = 60.0
 _REATTACH_SECONDS = 90.0
 _RECENT_SECONDS = 15.0
 
@@ -134,6 +135,8 @@ class Fleet:
             new = self._discover(found, found)
             found.update(self._survey(new))
             found.update(self._survey(self._discover({host: found[host] for host in new}, found)))
+        # A member that runs and yet missed a quick look, while the quorum serves: look patiently.
+        found.update(self._survey(_doubtful(found), deep=True))
         missing = [o for o in found.values() if o.survey is None]
         if missing:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
@@ -141,8 +144,8 @@ class Fleet:
                 found[host] = replace(found[host], sightings=tuple(sightings))
         return tuple(found[host] for host in self.specs if host in found)
 
-    def _survey(self, hosts: Iterable[str]) -> dict[str, Observation]:
-        answers = fan_out(hosts, self._survey_one)
+    def _survey(self, hosts: Iterable[str], deep: bool = False) -> dict[str, Observation]:
+        answers = fan_out(hosts, lambda host: self._survey_one(host, deep))
         self.errors.update({h: a for h, a in answers.items() if isinstance(a, RescueError)})
         return {
             host: _unseen(host, self._address(host), answer)
@@ -151,16 +154,17 @@ class Fleet:
             for host, answer in answers.items()
         }
 
-    def _survey_one(self, host: str) -> Survey:
+    def _survey_one(self, host: str, deep: bool) -> Survey:
+        args, timeout = {"deep": deep}, _DEEP_TIMEOUT if deep else _SURVEY_TIMEOUT
         with self._guard:
             is_new = host not in self._channels
         try:
-            plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
+            plain = self.channel(host).call("survey", args, timeout)
         except Unreachable:
             self.drop(host)  # an old line may be dead; a fresh one decides
             if is_new:
                 raise
-            plain = self.channel(host).call("survey", timeout=_SURVEY_TIMEOUT)
+            plain = self.channel(host).call("survey", args, timeout)
         return from_plain(Survey, plain, f"survey of {host}")
 
     def _address(self, host: str) -> str:
@@ -235,3 +239,14 @@ def _unseen(host: str, address: str, error: RescueError) -> Observation:
     told = "; ".join(part for part in (error.seen, error.why) if part)
     told = " ".join(told.removeprefix(f"{host}: ").split())
     return Observation(host, address, error=told, next=" ".join(error.next.split()))
+
+
+def _doubtful(found: Mapping[str, Observation]) -> list[str]:
+    """Hosts whose etcd runs and answered no read through a quorum that serves elsewhere."""
+    surveys = {host: o.survey for host, o in found.items() if o.survey}
+    serving = {h for h, s in surveys.items() if s.online and s.online.linearizable}
+    return [
+        host
+        for host, survey in surveys.items()
+        if serving and host not in serving and any(not p.scratch for p in survey.processes)
+    ]
