@@ -41,7 +41,15 @@ def serve(host: Host, lines: BinaryIO, out: BinaryIO) -> int:
         _answer(host, request, line)
         if line.lost:
             break
+    _lower_guard(host)
     return 0
+
+
+def _lower_guard(host: Host) -> None:
+    """Take the guard of the peer port along; a session that raised none has not even loaded it."""
+    guard = sys.modules.get("agent.actions.guard")
+    if guard is not None and guard.is_up():
+        guard.lower(host)
 
 
 class Line:

@@ -142,11 +142,12 @@ class Sequencer:
     def _run_stage(self, stage: Stage) -> None:
         """Run the steps not yet done; a look is repeated where anything is left to do after it."""
         missing = [step.id not in self.report.done for step in stage.steps]
-        last = max((i for i, is_missing in enumerate(missing) if is_missing), default=-1)
+        acts = [CATALOG[step.action].effects for step in stage.steps]
+        last = max(
+            (i for i, is_missing in enumerate(missing) if is_missing and acts[i]), default=-1
+        )
         todo = [
-            step
-            for i, step in enumerate(stage.steps)
-            if missing[i] or (i < last and not CATALOG[step.action].effects)
+            step for i, step in enumerate(stage.steps) if missing[i] or (i < last and not acts[i])
         ]
         if not stage.parallel:
             for step in todo:

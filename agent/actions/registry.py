@@ -9,6 +9,7 @@ from agent.actions import (
     definitions,
     edits,
     fence,
+    guard,
     in_manifest,
     members,
     preflight,
@@ -21,6 +22,8 @@ from agent.errors import UsageError
 _ALL: tuple[Action[Any], ...] = (
     preflight.Preflight(),
     preflight.PeersSilent(),
+    guard.GuardPeers(),
+    guard.UnguardPeers(),
     definitions.ParkDefinition(),
     definitions.UnparkDefinition(),
     services.StopEtcd(),

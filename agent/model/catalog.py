@@ -40,6 +40,20 @@ _SPECS = (
         effects=False,
     ),
     ActionSpec(
+        "guard_peers",
+        "answer old members `410 Gone` on the peer port until etcd does it itself",
+        "none",
+        "nothing: it ends with the agent, or by itself after minutes",
+        effects=False,
+    ),
+    ActionSpec(
+        "unguard_peers",
+        "let etcd answer its peers itself",
+        "none",
+        "nothing: it only takes the guard away",
+        effects=False,
+    ),
+    ActionSpec(
         "park_definition",
         "park etcd's definition, so that nothing starts it",
         "the definition is in place and unchanged since the survey",

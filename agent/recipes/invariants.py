@@ -19,7 +19,7 @@ from agent.recipes.world import Scene, World, scene_of, world_of
 _TIDYING = frozenset({"set_initial_cluster", "wait_serving"})
 _NEVER_PARALLEL = frozenset(
     {"member_remove", "member_add_learner", "member_promote", "seed_cluster", "seed_in_manifest",
-     "prejoin", "set_initial_cluster", "peers_silent"}
+     "prejoin", "set_initial_cluster", "peers_silent", "guard_peers", "unguard_peers"}
 )  # fmt: skip
 
 
@@ -106,7 +106,8 @@ def _steps(world: World, steps: Iterable[Step], stage: Stage, scene: Scene) -> l
             continue
         found += [f"{_label(step)}: {text}" for text in rule(world, step, scene, _of(stage))]
         found += [f"{_label(step)}: {text}" for text in _always(world, scene)]
-        world.looked = step.host if step.action == "peers_silent" else ""
+        if step.action != "guard_peers":  # it stands on the look, and keeps what was seen true
+            world.looked = step.host if step.action == "peers_silent" else ""
     return found
 
 

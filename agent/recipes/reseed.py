@@ -202,9 +202,13 @@ def _start(builder: PlanBuilder, cluster: Cluster, seed: _Seed) -> list[Step]:
         why = "no etcd can be run outside the kubelet here; the flag leaves in the same step"
         steps.append(step(host, "seed_in_manifest", why, **seed.file))
     else:
+        guard = "old members that come back now must not find the survivor silent"
+        steps.append(step(host, "guard_peers", guard))
         why = "unchanged, so the kubelet starts it at once"
         steps.append(builder.turning_point(host, "unpark_definition", why, **seed.file))
     steps.append(step(host, "wait_serving", "here the outage ends"))
+    if not seed.in_manifest:
+        steps.append(step(host, "unguard_peers", "etcd itself turns them away now"))
     if cluster.is_fenced(host):
         steps.append(step(host, "lift_fence", "it serves again"))
     return steps

@@ -14,31 +14,12 @@ from agent.diagnosis.quorum import (
     quorum_after_remove,
 )
 from agent.model.plan import Step
+from agent.recipes.looks import guard_peers, names, peers_silent, preflight, unguard_peers
 from agent.recipes.world import Scene, World, text_of, texts_of
 
 Broken = Iterator[str]
 Rule = Callable[[World, Step, Scene, str], Broken]
 """World, step, scene, and the host that the stage waits for (or nothing) → what is broken."""
-
-
-def preflight(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
-    """Only what is looked at before anything stops is a preparation."""
-    if w.disturbed:
-        yield "looks after something was stopped already"
-    w.preflighted.add(step.host)
-
-
-def peers_silent(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
-    """Every other member that there was must be looked for."""
-    endpoints = step.args.get("endpoints", ())
-    w.silent = {str(e[0]) for e in endpoints if isinstance(e, (list, tuple)) and e}
-    rivals = scene.others(step.host) - w.ours - scene.lost
-    if scene.reseeds and rivals:
-        yield f"looks for silence before {_names(rivals)} were fenced"
-    left_out = {h for h in scene.others(step.host) if scene.urls[h]} - w.silent
-    if left_out:
-        yield f"does not look for {_names(left_out)}"
-    yield from ()
 
 
 def park_definition(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
@@ -150,6 +131,8 @@ def prejoin(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     host = step.host
     yield from _needs_stopped(w, host)
     yield from _needs_preflight(w, host, scene)
+    if w.guarded:
+        yield f"lets a host join while {w.guarded}'s peer port is guarded"
     if host not in w.ours:
         yield "lets a host join that this plan did not fence"
     if w.data.get(host) != "relocated":
@@ -246,7 +229,7 @@ def member_add_learner(w: World, step: Step, scene: Scene, waits_for: str) -> Br
         yield "adds a member at a peer URL that no host has"
         return
     if w.learners:
-        yield f"adds a learner while {_names(w.learners)} is one"
+        yield f"adds a learner while {names(w.learners)} is one"
     if target in w.voters:
         yield f"adds {target}, whose old member is still there"
     if target not in w.ours or target not in w.stopped:
@@ -277,7 +260,7 @@ def member_promote(w: World, step: Step, scene: Scene, waits_for: str) -> Broken
 def set_initial_cluster(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """One at a time, with the others holding the quorum; the step itself leaves it else."""
     if w.restarting | w.unproved:
-        yield f"restarts a second member while {_names(w.restarting | w.unproved)} is not back"
+        yield f"restarts a second member while {names(w.restarting | w.unproved)} is not back"
     if step.host not in w.serving or step.host not in w.voters:
         yield "restarts a host that is not a voter that serves"
     if text_of(step, "state") != "existing":
@@ -290,10 +273,6 @@ def set_initial_cluster(w: World, step: Step, scene: Scene, waits_for: str) -> B
 
 
 # ---- what several rules need ---------------------------------------------------------------------
-
-
-def _names(hosts: set[str] | frozenset[str]) -> str:
-    return ", ".join(sorted(hosts))
 
 
 def _place(w: World, host: str) -> str:
@@ -311,7 +290,7 @@ def _allowed(change: Change) -> Broken:
 
 def _acts(w: World, step: Step) -> Broken:
     if w.unproved:
-        yield f"changes the membership before {_names(w.unproved)} was seen to serve"
+        yield f"changes the membership before {names(w.unproved)} was seen to serve"
     if step.host not in w.serving or step.host not in w.voters:
         yield f"changes the membership through {step.host}, which does not serve"
     if w.definition.get(step.host) == "missing":
@@ -345,7 +324,7 @@ def _may_force(w: World, step: Step, scene: Scene) -> Broken:
         yield "forces a new cluster from a host that is not the best survivor"
     alive = scene.others(step.host) - w.ours - scene.lost
     if alive:
-        yield f"forces a new cluster with {_names(alive)} neither fenced nor declared lost"
+        yield f"forces a new cluster with {names(alive)} neither fenced nor declared lost"
     if {h for h in scene.others(step.host) if scene.urls[h]} - w.silent:
         yield "forces a new cluster before it was seen that no other member answers"
 
@@ -381,7 +360,8 @@ def _fenced_next(scene: Scene, step: Step, target: str) -> bool:
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        preflight, peers_silent, park_definition, unpark_definition, stop_etcd, fence, lift_fence,
+        preflight, peers_silent, guard_peers, unguard_peers,
+        park_definition, unpark_definition, stop_etcd, fence, lift_fence,
         copy_data, relocate_data, install_data, seed_cluster, seed_in_manifest, prejoin,
         restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
         set_initial_cluster,

@@ -21,8 +21,8 @@ class World:
     this plan. ours: fenced by it. data: host → original, relocated or installed. prepared: a copy
     that may be installed. shown: learners seen to run under the kubelet. unproved: promoted, and
     not yet seen to serve. silent: names that did not answer when last looked; `looked` is the host
-    that looked in the step before. quorate: reads are answered. seed: the host whose membership
-    was rewritten; born: it was started again.
+    that looked in the step before, `guarded` the one whose peer port is guarded. quorate: reads
+    are answered. seed: the host whose membership was rewritten; born: it was started again.
     """
 
     voters: set[str]
@@ -41,6 +41,7 @@ class World:
     unproved: set[str] = field(default_factory=set)
     preflighted: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+    guarded: str = ""
     restarting: set[str] = field(default_factory=set)
     looked: str = ""
     disturbed: bool = False

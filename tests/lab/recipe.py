@@ -33,6 +33,7 @@ BASE_PACKAGES = [
     "python3",
     "sudo",
     "e2fsprogs",
+    "nftables",
     "attr",
     "strace",
     "openssl",

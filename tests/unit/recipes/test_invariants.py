@@ -107,12 +107,12 @@ def stages_swapped(plan: Plan) -> Iterator[tuple[str, Plan]]:
 # one, what only saves time, and the tidying, which nothing else depends on.
 HARMLESS_DROPS = {
     "reseed": [
-        "14 master-2 fence",
-        "19 master-2 restart_kubelet",
-        "30 master-3 restart_kubelet",
-        "36 master-1 set_initial_cluster",
-        "38 master-2 set_initial_cluster",
-        "40 master-3 set_initial_cluster",
+        "16 master-2 fence",
+        "21 master-2 restart_kubelet",
+        "32 master-3 restart_kubelet",
+        "38 master-1 set_initial_cluster",
+        "40 master-2 set_initial_cluster",
+        "42 master-3 set_initial_cluster",
     ],
     "in-manifest": [
         "13 master-2 fence",
@@ -129,7 +129,8 @@ HARMLESS_DROPS = {
 
 # What only looks, or brings about what is there already, may be done twice.
 HARMLESS_TWICE = {
-    "preflight", "peers_silent", "fence", "stop_etcd", "restart_kubelet", "wait_serving",
+    "preflight", "peers_silent", "guard_peers",
+    "fence", "stop_etcd", "restart_kubelet", "wait_serving",
 }  # fmt: skip
 
 # On two hosts that do not depend on each other; on a host that is fenced since an earlier stage;
@@ -137,9 +138,9 @@ HARMLESS_TWICE = {
 HARMLESS_SWAPS = {
     "reseed": [
         "01 master-1 preflight / 02 master-2 preflight",
-        "14 master-2 fence / 15 master-2 relocate_data",
-        "18 master-2 install_data / 19 master-2 restart_kubelet",
-        "29 master-3 install_data / 30 master-3 restart_kubelet",
+        "16 master-2 fence / 17 master-2 relocate_data",
+        "20 master-2 install_data / 21 master-2 restart_kubelet",
+        "31 master-3 install_data / 32 master-3 restart_kubelet",
     ],
     "in-manifest": [
         "01 master-1 preflight / 02 master-2 preflight",

@@ -24,6 +24,8 @@ FIVE = Lab(5)
 BARE = {"config": None, "parked": ()}
 """A host with no definition at all, as after its /etc was wiped."""
 
+START = "peers_silent guard_peers unpark_definition wait_serving unguard_peers"
+
 
 def sound(plan: Plan, cluster: Cluster) -> str:
     assert check_plan(plan, cluster) == ()
@@ -53,7 +55,7 @@ def test_reseed_of_three() -> None:
             "|| master-2: fence master-3: fence",
             "master-1: peers_silent park_definition stop_etcd",
             "master-1: copy_data seed_cluster relocate_data install_data",
-            "master-1: peers_silent unpark_definition wait_serving",
+            "master-1: peers_silent guard_peers unpark_definition wait_serving unguard_peers",
             REJOIN.format("master-2"),
             REJOIN.format("master-3"),
         ]
@@ -114,7 +116,7 @@ def test_the_seed_by_its_state(seed: Observation, stop: str, kubelet: str) -> No
     plan = reseed(cluster, NOW)
     lines = sound(plan, cluster).splitlines()
     assert lines[2] == f"master-1: peers_silent {stop}"
-    assert lines[4] == f"master-1: {kubelet}peers_silent unpark_definition wait_serving"
+    assert lines[4] == f"master-1: {kubelet}{START}"
     assert args_of(plan, "unpark_definition") == {"path": MANIFEST, "sha256": SHA}
     assert args_of(plan, "copy_data") == {"data_dir": DATA}
 
@@ -122,7 +124,7 @@ def test_the_seed_by_its_state(seed: Observation, stop: str, kubelet: str) -> No
 def test_a_fenced_seed_gets_its_fence_lifted() -> None:
     cluster = cluster_of([LAB.fenced(0), LAB.wiped(1), LAB.wiped(2)])
     text = sound(reseed(cluster, NOW), cluster)
-    assert "master-1: peers_silent unpark_definition wait_serving lift_fence\n" in text
+    assert f"master-1: {START} lift_fence\n" in text
 
 
 def test_a_host_without_definition_stays_out() -> None:
