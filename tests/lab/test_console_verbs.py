@@ -66,8 +66,11 @@ def test_every_verb_on_one_host_is_taken_back_by_its_plan(lab: Lab) -> None:
     manifest, facts = host.read(MANIFEST), host.path(MANIFEST).stat()
     for verb in ("park-definition", "fence"):
         words = ["reason=to see"] if verb == "fence" else []
+        lab.wait_healthy([host])
+        running = host.etcd_pids()
         assert json.loads(say(host, verb, *words, "--dry-run").stdout)["outcome"] == "would run"
-        assert lab.is_healthy(host)
+        assert host.etcd_pids() == running
+        assert host.path(MANIFEST).exists()
         plan = act(host, verb, *words)["plan"]
         assert not host.path(MANIFEST).exists()
         say(host, "rollback", plan)
@@ -142,6 +145,7 @@ def _a_copy_is_seeded_and_the_data_stays(host: Host, data: dict[str, str]) -> No
 
 def test_words_at_the_console(lab: Lab) -> None:
     host = lab.hosts["master-0"]
+    running = host.etcd_pids()
     fab("survey").expect(OK)
     survey = json.loads(say(host, "survey").stdout)
     assert survey["online"]["linearizable"]
@@ -160,7 +164,8 @@ def test_words_at_the_console(lab: Lab) -> None:
         (["wait-serving", "learner=perhaps"], "neither true nor false"),
     ):
         assert told in say(host, *words, code=USAGE).stderr
-    assert lab.is_healthy(host)
+    assert running
+    assert host.etcd_pids() == running
     assert not host.path(f"{STATE}/fence.json").exists()
 
 
