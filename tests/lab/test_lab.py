@@ -236,7 +236,7 @@ def test_network_is_cut_by_port_by_peer_and_wholly(lab: Lab) -> None:
     host, other = lab.hosts["master-0"], lab.hosts["master-1"]
     host.cut_network(ports=[22])
     assert not host.ssh_answers(0.5)
-    assert lab.is_healthy(host)
+    lab.wait_healthy([host])
     host.heal_network()
     assert host.ssh_answers()
     host.cut_network(peers=[other])
@@ -272,7 +272,8 @@ def test_reset_brings_everything_back(lab: Lab) -> None:
     assert not first.path("/var/lib/etcd-rescue").exists()
     assert not first.path("/usr/local/bin/stray").exists()
     assert first.run(["mountpoint", "-q", "/mnt"], check=False).returncode
-    assert all(host.ssh_answers() and lab.is_healthy(host) for host in lab.hosts.values())
+    assert all(host.ssh_answers() for host in lab.hosts.values())
+    lab.wait_healthy()
 
 
 # Hosts that differ
