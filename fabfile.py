@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from fabric import task
@@ -59,19 +60,23 @@ def _command_line_hosts(argv: list[str]) -> tuple[str, ...]:
     return ()
 
 
-def _run(c: Any, name: str, do: Callable[[Options], None], **given: Any) -> None:
-    """Run one task once for all its hosts, and end with its exit code."""
+def _run(name: str, do: Callable[[Options], None], given: dict[str, Any]) -> None:
+    """Run one task once for all its hosts, and end with its exit code.
+
+    given: the task's parameters by name; those that Options knows are passed on.
+    """
     if name in _handled:
         return  # fab calls a task once per -H host; the first call did them all
     _handled.add(name)
-    ask = given.pop("ask_sudo_password", False)
-    password = getpass.getpass("sudo password of the hosts: ") if ask else ""
+    known = {field.name for field in fields(Options)}
+    said = {key: value for key, value in given.items() if key in known}
     for many in ("lost", "accept"):
-        words = [str(word) for word in given.get(many, ())]
-        given[many] = tuple(name for word in words for name in word.split(","))
-    hosts = _command_line_hosts(sys.argv[1:])
+        words = [str(word) for word in said.get(many, ())]
+        said[many] = tuple(name for word in words for name in word.split(","))
+    if given["ask_sudo_password"]:
+        said["sudo_password"] = getpass.getpass("sudo password of the hosts: ")
     try:
-        do(Options(hosts=hosts, sudo_password=password, **given))
+        do(Options(hosts=_command_line_hosts(sys.argv[1:]), **said))
     except UsageError as error:
         raise Exit(str(error), error.exit_code) from None
     except RescueError as error:
@@ -85,14 +90,7 @@ def survey(
     c: Any, cluster: str = "", output: str = "table", ask_sudo_password: bool = False
 ) -> None:
     """Show what is on every host; changes nothing."""
-    _run(
-        c,
-        "survey",
-        tasks.task_survey,
-        cluster=cluster,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("survey", tasks.task_survey, locals())
 
 
 @_described(iterable=["lost"])
@@ -104,15 +102,7 @@ def diagnose(
     ask_sudo_password: bool = False,
 ) -> None:
     """Say what state the cluster and each member is in, and what fits; changes nothing."""
-    _run(
-        c,
-        "diagnose",
-        tasks.task_diagnose,
-        cluster=cluster,
-        output=output,
-        lost=lost,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("diagnose", tasks.task_diagnose, locals())
 
 
 @_described(iterable=["lost", "accept"], optional=["host"], positional=["host"])
@@ -127,17 +117,7 @@ def plan(
     ask_sudo_password: bool = False,
 ) -> None:
     """Show the plan that a rescue would carry out; changes nothing."""
-    _run(
-        c,
-        "plan",
-        lambda o: tasks.task_plan(o, host or ""),
-        cluster=cluster,
-        output=output,
-        lost=lost,
-        accept=accept,
-        in_manifest=in_manifest,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("plan", lambda o: tasks.task_plan(o, host or ""), locals())
 
 
 @_described(iterable=["lost"], positional=["host"])
@@ -152,17 +132,7 @@ def rescue_node(
     ask_sudo_password: bool = False,
 ) -> None:
     """Bring HOST's etcd member back to health, or refuse and say what would."""
-    _run(
-        c,
-        "rescue-node",
-        lambda o: tasks.task_rescue_node(o, host),
-        cluster=cluster,
-        lost=lost,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("rescue-node", lambda o: tasks.task_rescue_node(o, host), locals())
 
 
 @_described(iterable=["lost", "accept"])
@@ -178,19 +148,7 @@ def rescue_quorum(
     ask_sudo_password: bool = False,
 ) -> None:
     """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
-    _run(
-        c,
-        "rescue-quorum",
-        tasks.task_rescue_quorum,
-        cluster=cluster,
-        lost=lost,
-        accept=accept,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        in_manifest=in_manifest,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("rescue-quorum", tasks.task_rescue_quorum, locals())
 
 
 @_described(positional=["name"])
@@ -204,16 +162,7 @@ def remove_member(
     ask_sudo_password: bool = False,
 ) -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
-    _run(
-        c,
-        "remove-member",
-        lambda o: tasks.task_remove_member(o, name),
-        cluster=cluster,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("remove-member", lambda o: tasks.task_remove_member(o, name), locals())
 
 
 @_described(iterable=["drop"], optional=["plan"], positional=["plan"])
@@ -227,16 +176,7 @@ def resume(
     ask_sudo_password: bool = False,
 ) -> None:
     """Go on with an unfinished plan, from what the hosts and their journals say."""
-    _run(
-        c,
-        "resume",
-        lambda o: tasks.task_resume(o, plan or "", tuple(drop)),
-        cluster=cluster,
-        dry_run=dry_run,
-        yes=True,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("resume", lambda o: tasks.task_resume(o, plan or "", tuple(drop)), locals())
 
 
 @_described(optional=["plan"], positional=["plan"])
@@ -249,15 +189,7 @@ def rollback(
     ask_sudo_password: bool = False,
 ) -> None:
     """Take an unfinished plan back, up to its point of no return."""
-    _run(
-        c,
-        "rollback",
-        lambda o: tasks.task_rollback(o, plan or ""),
-        cluster=cluster,
-        yes=yes,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("rollback", lambda o: tasks.task_rollback(o, plan or ""), locals())
 
 
 @_described(optional=["plan"], positional=["plan"])
@@ -269,11 +201,4 @@ def journal(
     ask_sudo_password: bool = False,
 ) -> None:
     """List the plans in all hosts' journals, or show what was done by one."""
-    _run(
-        c,
-        "journal",
-        lambda o: tasks.task_journal(o, plan or ""),
-        cluster=cluster,
-        output=output,
-        ask_sudo_password=ask_sudo_password,
-    )
+    _run("journal", lambda o: tasks.task_journal(o, plan or ""), locals())
