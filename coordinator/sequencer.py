@@ -81,14 +81,16 @@ class Sequencer:
         """
         hosts = [host for host in self._hosts() if host not in given_up]
         locks = self._fleet.locks(hosts)
-        silent = [h for h in hosts if h not in locks and self._touched(h)]
-        if silent:
-            error = self._fleet.errors.get(silent[0])
+        errors = {h: self._fleet.errors.get(h) for h in hosts if h not in locks}
+        for error in errors.values():
             if error is not None and not isinstance(error, Unreachable):
                 raise error  # it answers, and says itself what is wrong there
+        silent = [host for host in errors if self._touched(host)]
+        if silent:
+            first = errors[silent[0]]
             raise Unreachable(
                 f"{', '.join(silent)} cannot be worked with: "
-                f"{error.seen if error else 'no answer'}",
+                f"{first.seen if first else 'no answer'}",
                 "the plan has steps there, and whether they are done is known only there",
                 f"make it reachable; gone for good: fab resume --drop {silent[0]}",
             )
