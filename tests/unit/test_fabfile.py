@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import fabfile
+from coordinator.command import command_line_hosts
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_hosts_of_the_command_line(argv: list[str], hosts: tuple[str, ...]) -> None:
-    assert fabfile._command_line_hosts(argv) == hosts
+    assert command_line_hosts(argv) == hosts
 
 
 def fab(*argv: str) -> subprocess.CompletedProcess[str]:

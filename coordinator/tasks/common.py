@@ -1,0 +1,95 @@
+"""What every task starts from: the operator's words, and hosts that were looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from agent.diagnosis.cluster import diagnose
+from agent.errors import Refused, RescueError, Unreachable, UsageError
+from agent.model.facts import Observation
+from agent.model.verdict import Diagnosis, Refusal
+from agent.recipes.cluster import Cluster
+from coordinator import report
+from coordinator.agent_file import build_agent
+from coordinator.console import Progress
+from coordinator.fleet import Fleet
+from coordinator.inventory import gather
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator said: hosts, consent, and how to answer."""
+
+    hosts: tuple[str, ...] = ()
+    cluster: str = ""
+    lost: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    dry_run: bool = False
+    yes: bool = False
+    output: str = "table"
+    in_manifest: bool = False
+    ssh_config: str = ""
+    sudo_password: str = ""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A fleet that was surveyed, and the verdict on it."""
+
+    fleet: Fleet
+    observations: tuple[Observation, ...]
+    diagnosis: Diagnosis
+    progress: Progress
+
+    @property
+    def cluster(self) -> Cluster:
+        """Diagnosis and observations as the recipes take them."""
+        return Cluster(self.diagnosis, self.observations)
+
+
+@contextmanager
+def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[Looked]:
+    """Connect to all hosts, survey and diagnose them; connections are closed at the end.
+
+    Raises why, where not one host could be surveyed; with `blind`, only after the body.
+    """
+    if options.output not in report.FORMATS:
+        raise UsageError(
+            f"no output format {options.output!r}", f"known: {', '.join(report.FORMATS)}"
+        )
+    progress = Progress()
+    inventory = gather(options.cluster, options.hosts, host, options.ssh_config)
+    access = replace(inventory.access, sudo_password=options.sudo_password)
+    fleet = Fleet(inventory.hosts, build_agent(), access, inventory.complete)
+    try:
+        observations = fleet.observe()
+        surveyed = sum(o.survey is not None for o in observations)
+        progress.say(f"surveyed {surveyed} of {len(observations)} hosts")
+        if not surveyed and not blind:
+            raise _nothing_seen(fleet)
+        yield Looked(fleet, observations, diagnose(observations, options.lost), progress)
+        if not surveyed:
+            raise _nothing_seen(fleet)
+    finally:
+        fleet.close()
+
+
+def _nothing_seen(fleet: Fleet) -> RescueError:
+    """Why no host could be surveyed: the error of the only one, else all of them in one."""
+    errors = list(fleet.errors.values())
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(error.seen for error in errors)
+    kind = Refused if all(isinstance(error, Refused) for error in errors) else Unreachable
+    return kind(
+        f"none of {len(errors)} hosts could be surveyed: {told}",
+        errors[0].why,
+        errors[0].next,
+    )
+
+
+def refused(refusal: Refusal) -> Refused:
+    """A diagnosis' refusal as the error that ends a task."""
+    return Refused(refusal.seen, refusal.why, refusal.next)

@@ -1,0 +1,49 @@
+"""Carrying a plan out: shown, confirmed, run, verified, reported."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from agent.errors import RescueError
+from agent.model.plan import Plan
+from agent.recipes.invariants import require_sound
+from coordinator import report
+from coordinator.console import Progress, confirm
+from coordinator.fleet import Fleet
+from coordinator.sequencer import Sequencer
+from coordinator.tasks.common import Looked, Options
+from coordinator.verify import verify
+
+
+def carry_out(looked: Looked, plan: Plan, options: Options) -> None:
+    """Show, confirm, run and verify a plan. Raises what stops it."""
+    require_sound(plan, looked.cluster)
+    if options.dry_run:
+        report.emit(plan, options.output, report.plan_table)
+        return
+    if options.output == "table" and not options.yes:
+        report.plan_table(plan)
+    confirm(plan, options.yes)
+    sequencer = Sequencer(looked.fleet, plan, looked.progress)
+    sequencer.begin()
+    run_to_end(looked.fleet, sequencer, plan, looked.progress, options)
+
+
+def run_to_end(
+    fleet: Fleet, sequencer: Sequencer, plan: Plan, progress: Progress, options: Options
+) -> None:
+    """Run what is left of a plan that was begun, and verify it. Raises what stops it."""
+    try:
+        done = sequencer.run()
+    except RescueError as error:
+        is_closed = False
+        with suppress(RescueError):  # a host that is gone now: the plan stays open
+            is_closed = sequencer.give_up()
+        if is_closed:
+            progress.say("nothing was changed; the plan is closed")
+        else:
+            error.next = error.next or f"fab resume {plan.short_id}"
+        raise
+    outcome = verify(fleet, plan, done, progress)
+    report.emit(outcome, options.output, report.outcome_table)
+    sequencer.finish()

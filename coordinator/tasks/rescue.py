@@ -1,0 +1,64 @@
+"""Tasks that bring members and quorum back: plan, rescue-node, rescue-quorum, remove-member."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from agent.diagnosis.cluster import diagnose_host
+from agent.errors import Refused
+from agent.recipes import replace_member
+from coordinator import report
+from coordinator.tasks.choosing import choose_plan, make_plan, refuse_open_plans, why_not
+from coordinator.tasks.common import Options, looking, refused
+from coordinator.tasks.doing import carry_out
+
+
+def plan(options: Options, host: str = "") -> None:
+    """Show the plan that a rescue would carry out, and change nothing."""
+    with looking(options, host) as looked:
+        plan = choose_plan(looked, options, host)
+        if plan is None:
+            looked.progress.say(f"nothing to do: {looked.diagnosis.why}")
+            return
+        report.emit(plan, options.output, report.plan_table)
+
+
+def rescue_node(options: Options, host: str) -> None:
+    """Bring one node's etcd member back to health by whatever way is right, or refuse."""
+    with looking(options, host) as looked:
+        plan = choose_plan(looked, options, host)
+        if plan is None:
+            looked.progress.say(f"nothing to do on {host}: {looked.diagnosis.why}")
+            return
+        carry_out(looked, plan, options)
+
+
+def rescue_quorum(options: Options) -> None:
+    """Bring a cluster without quorum back from its best survivor, and rejoin the others."""
+    with looking(options) as looked:
+        refuse_open_plans(looked)
+        diagnosis = looked.diagnosis
+        if diagnosis.recipe not in ("reseed", "restart-member") or diagnosis.serving:
+            raise refused(why_not(diagnosis, "reseed"))
+        plan = make_plan(looked, options, diagnosis.recipe, diagnosis.target)
+        carry_out(looked, plan, options)
+
+
+def remove_member(options: Options, name: str) -> None:
+    """Remove a member whose host is gone for good; the cluster stays smaller."""
+    declared = replace(options, lost=(*options.lost, name))
+    with looking(options) as looked:
+        refuse_open_plans(looked)
+        recipe, target, refusal = diagnose_host(looked.diagnosis, name, declared.lost)
+        if refusal is not None:
+            raise refused(refusal)
+        if recipe != "remove-member":
+            raise Refused(
+                f"{name}: {recipe or 'nothing'} is what fits",
+                "only a member whose host is gone for good is removed without a replacement",
+                f"fab rescue-node {name}",
+            )
+        carry_out(
+            looked, replace_member.remove_member(looked.cluster, target, time.time()), options
+        )
