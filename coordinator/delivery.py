@@ -131,7 +131,7 @@ def _deliver(
     try:
         if access.sudo_password:
             _give_password(host, stream, messages, access.sudo_password)
-        stream.write(code, START_TIMEOUT)
+        _send(stream, code)
         report = _first_report(messages)
     except (OSError, EOFError, Unreachable) as error:
         raise _no_start(host, messages.last_words(), error, time.monotonic() - started) from None
@@ -144,6 +144,16 @@ def _deliver(
                 f"{host}: the agent could not be sent: {error or type(error).__name__}",
                 messages.last_words(),
             ) from None
+
+
+def _send(stream: ByteStream, code: bytes) -> None:
+    """Give the bootstrap its code; a host that did not wait for it has said why on stdout."""
+    try:
+        stream.write(code, START_TIMEOUT)
+    except TimeoutError:
+        raise
+    except (OSError, EOFError):
+        return  # without a Python, sh reports that and ends before it reads
 
 
 def _first_report(messages: Messages) -> dict[str, Any]:

@@ -15,9 +15,11 @@ import pytest
 from agent.errors import Refused, Unreachable
 from coordinator import delivery
 from coordinator.agent_file import AgentFile
+from coordinator.channel import Messages
 from coordinator.connection import Access
 from coordinator.delivery import host_command, open_channel
 from coordinator.hosts import HostSpec
+from coordinator.streams import ProcessStream
 from tests.unit.coordinator.conftest import Sshd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the agent is started as root")
@@ -284,3 +286,14 @@ def test_the_agent_starts_on_every_python(
     for _ in range(2):
         with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
             assert channel.call("echo", {"python": version}) == {"python": version}
+
+
+def test_a_host_that_was_gone_before_the_code_came_is_told_by_its_own_words(
+    agent_file: AgentFile,
+) -> None:
+    stream = ProcessStream(["/bin/echo", '{"have": false, "python": "", "old": "3.6"}'])
+    stream._process.wait(timeout=5)
+    messages = Messages(stream, "m1")
+    with pytest.raises(Refused, match=r"m1: no Python 3.9 or newer; 3.6 is older"):
+        delivery._deliver("m1", stream, messages, b"x" * 4096, agent_file, Access())
+    stream.close()
