@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 PY    := .venv/bin/python
 N     ?= 200
+JOBS  ?= 2
 
 .PHONY: demo test check unit lab-test lab bench agent format clean
 
@@ -18,10 +19,10 @@ check: .venv/ready
 	.venv/bin/mypy
 
 unit: .venv/ready lab
-	.venv/bin/pytest tests/unit -q
+	.venv/bin/pytest tests/unit -q -n $(JOBS)
 
 lab-test: .venv/ready lab
-	.venv/bin/pytest tests/lab -q
+	@$(PY) -m tests.lab test --jobs $(JOBS)
 
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tests.lab import enclosure, persistent, setup
+from tests.lab import enclosure, parallel, persistent, setup
 from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS
 from tests.lab.host import Host
 from tests.lab.kubelet.timing import MEASURED, KubeletTiming
@@ -51,6 +51,11 @@ def enclose(arguments: Arguments) -> int:
         os.execvp(command[0], command)
     setup.ensure(say=_say)
     return enclosure.enclose(command)
+
+
+def test(arguments: Arguments) -> int:
+    """Run all lab tests, several files at a time."""
+    return parallel.run_all(arguments.jobs, _command(arguments.command))
 
 
 def up(arguments: Arguments) -> int:
@@ -161,6 +166,7 @@ def _on_host(action: Callable[[Host], None]) -> Callable[[Arguments], int]:
 _OUTSIDE = {
     "build": build,
     "enclose": enclose,
+    "test": test,
     "up": up,
     "down": down,
     "_background": background,
@@ -190,6 +196,8 @@ def _parser() -> argparse.ArgumentParser:
             if hidden
             else commands.add_parser(name, help=(action.__doc__ or name).split("\n")[0])
         )
+        if name == "test":
+            added.add_argument("--jobs", type=int, default=2, help="files at a time")
         _add_arguments(name, added)
     return parser
 
@@ -197,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     if name in ("power-cut", "boot", "crash-etcd", "wipe", "exec", "cut-network"):
         parser.add_argument("host")
-    if name in ("exec", "enclose"):
+    if name in ("exec", "enclose", "test"):
         parser.add_argument("command", nargs=argparse.REMAINDER)
     if name in ("up", "build"):
         default = DEFAULT if name == "up" else None
