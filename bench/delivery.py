@@ -11,7 +11,7 @@ from agent.host import STATE_DIR
 from bench.figures import Figure, interleaved, ratio
 from coordinator.agent_file import AgentFile, build_agent
 from coordinator.connection import Access
-from coordinator.delivery import bootstrap_call, host_command, open_channel
+from coordinator.delivery import bootstrap_line, host_command, open_channel
 from coordinator.hosts import HostSpec
 from tests.lab.host import Host
 from tests.lab.lab import Lab
@@ -82,8 +82,8 @@ def _scp(agent: AgentFile) -> float:
 
 
 def _start(host: Host, agent: AgentFile) -> float:
-    code = bootstrap_call(agent, STATE_DIR)
-    argv = host.enter_command(["sh", "-c", host_command(len(code), True, False)])
+    code = bootstrap_line(agent, STATE_DIR)
+    argv = host.enter_command(["sh", "-c", host_command(is_root=True, has_password=False)])
     start = time.monotonic()
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -108,6 +108,8 @@ def _lose_quorum(lab: Lab) -> dict[str, bytes]:
     """A fresh cluster with keys, two of whose three hosts lose power; the keys."""
     build_agent()  # nobody's time, should its sources have changed since the last run
     lab.reset()
+    # The scripts are what a person types as root; sudo gives the tool its one command only.
+    lab.hosts[SURVIVOR].write("/etc/sudoers.d/by-hand", "core ALL=(ALL) NOPASSWD: ALL\n", 0o440)
     keys = lab.put_keys(KEYS)
     for host in LOST:
         lab.hosts[host].power_cut()

@@ -3,6 +3,8 @@
 Delivery sends this file's text ahead of everything else, followed by a call of `start`. It needs
 Python 3.9 and nothing but its standard library, and it starts no second Python: the process that
 checked the file's hash is the one that runs what was in it.
+
+Whatever umask and directory the login came with, nothing made here is ever open to others.
 """
 
 from __future__ import annotations
@@ -15,12 +17,18 @@ import sys
 from typing import Any, NoReturn
 
 
-def start(state_dir: str, sha256: str, size: int, machine: str, argv: list[str]) -> NoReturn:
+def start(
+    state_dir: str, sha256: str, size: int, machine: str, argv: list[str], debug: bool = False
+) -> NoReturn:
     """Make sure that `sha256`.pyz is below state_dir/agent, then become the agent with `argv`.
 
     Says one JSON line {"have": bool, "python": version, "arch": machine} or the same with "error";
     with have=false and no error it expects exactly `size` bytes of the file on stdin.
     """
+    os.umask(0o077)
+    os.chdir("/")
+    if debug:
+        os.environ["ETCD_RESCUE_DEBUG"] = "1"  # sudo hands no variables on
     report: dict[str, Any] = {"have": False, "python": sys.version.split()[0].rstrip("+")}
     report["arch"] = os.uname().machine
     if report["arch"] != machine:
@@ -44,7 +52,7 @@ def _private_dir(state_dir: str) -> str:
     """state_dir/agent, both ours alone (0700). Raises ValueError for anybody else's or a link."""
     agent_dir = os.path.join(state_dir, "agent")
     for path in (state_dir, agent_dir, os.path.join(agent_dir, "unpacked")):
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.makedirs(path, mode=0o700, exist_ok=True)  # missing parents get the umask's mode
         info = os.lstat(path)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
             raise ValueError(f"{path} is a link, no directory, or not owned by uid {os.geteuid()}")
@@ -70,7 +78,8 @@ def _receive(path: str, sha256: str, size: int) -> None:
         raise ValueError("the agent arrived damaged: its sha256 is not the one announced")
     temp = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temp, "xb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(temp, flags, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -1,8 +1,10 @@
 """Gets the right agent onto a host, once, and starts it: check, push if needed, run, in one exec.
 
-What goes over the line: the command below starts a Python that reads `bootstrap.py` from stdin; it
-answers {"have", "python", "arch"}; the agent file follows where it is not there yet; then comes
-the agent's hello. A host fetches nothing, and nothing of it ever lies in /tmp.
+What goes over the line: the command below starts a Python that says {} and reads `bootstrap.py`, as
+one line, from stdin; it answers {"have", "python", "arch"}; the agent file follows where it is not
+there yet; then comes the agent's hello. A host fetches nothing, and nothing of it lies in /tmp.
+
+What runs as root is always the same short command, so that sudoers can name it and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +32,18 @@ _PUSH_TIMEOUT = 120.0
 _PROMPT = "etcd-rescue-sudo-password:"
 _PROMPT_EVERY = 0.02
 _ASK_PASSWORD = "the same command with --ask-sudo-password"
-_TOO_OLD = 77
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:/opt/bin"
 _PYTHONS = (
     "python3 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/libexec/platform-python"
 )
 _BOOTSTRAP = (Path(__file__).parent / "bootstrap.py").read_text()
+_PYTHON_ARGS = "-E -s -S -c"
+_PROGRAM = "exec(input(str(dict())+chr(10)))"
+"""Says {} on a line of its own, then runs the line of Python that comes. Nothing in it needs an
+escape in sudoers."""
+
+SUDO_COMMAND = f"/usr/bin/python3 {_PYTHON_ARGS} {_PROGRAM}"
+"""What sudoers must allow where python3 is the one of /usr/bin (docs/sudo.md)."""
 
 
 class WrongMachine(Refused):
@@ -65,55 +74,68 @@ def open_channel(
 
 
 def _open(spec: HostSpec, agent_file: AgentFile, access: Access, state_dir: str) -> Channel:
-    code = bootstrap_call(agent_file, state_dir)
     if spec.transport == "local":
-        command = host_command(len(code), os.geteuid() == 0, bool(access.sudo_password))
+        command = host_command(os.geteuid() == 0, bool(access.sudo_password))
         stream: ByteStream = ProcessStream(["/bin/sh", "-c", command])
         let_go: Callable[[], None] = lambda: None  # noqa: E731
     else:
         link = connect(spec, access)
         let_go = link.close
-        command = host_command(len(code), link.user == "root", bool(access.sudo_password))
+        command = host_command(link.user == "root", bool(access.sudo_password))
         stream = SshStream(link.session(), command)
     try:
         messages = Messages(stream, spec.name)
+        code = bootstrap_line(agent_file, state_dir)
         _deliver(spec.name, stream, messages, code, agent_file, access)
-        return greeted(spec.name, stream, messages, let_go)
+        return greeted(spec.name, stream, messages, _with_last_words(spec.name, stream, let_go))
     except BaseException:
         stream.close()
         let_go()
         raise
 
 
-def host_command(code_size: int, is_root: bool, has_password: bool) -> str:
+def _with_last_words(
+    host: str, stream: ByteStream, let_go: Callable[[], None]
+) -> Callable[[], None]:
+    """In debug mode an agent's log goes to our stderr when its channel is closed."""
+    if not os.environ.get("ETCD_RESCUE_DEBUG"):
+        return let_go
+
+    def close() -> None:
+        for line in stream.errors().splitlines():
+            print(f"{host}: {line}", file=sys.stderr)
+        let_go()
+
+    return close
+
+
+def host_command(is_root: bool, has_password: bool) -> str:
     """The one command line: a login shell runs it, even csh. It carries no secret.
 
-    sh tries each Python there is, in one process after the other, until one is neither too old nor
-    broken (126, 127); that one reads `code_size` bytes of Python from stdin and runs them.
+    sh takes the first Python that is neither too old nor broken, and becomes it, through sudo where
+    the login is not root's.
     """
-    python = (
-        f"import sys; sys.version_info < (3, 9) and sys.exit({_TOO_OLD}); "
-        f"exec(sys.stdin.buffer.read({code_size}))"
-    )
+    sudo = "" if is_root else f"env LC_ALL=C sudo {_sudo_flags(has_password)} "
     script = (
-        f'echo "{{\\"started\\": true}}"; cd /; umask 077; PATH={_PATH}; export PATH; old=; '
-        f"for p in {_PYTHONS}; do command -v $p >/dev/null || continue; "
-        f'$p -E -s -S -c "{python}"; code=$?; '
-        f"case $code in {_TOO_OLD}|126|127) old=$p;; *) exit $code;; esac; done; "
+        f"cd /; umask 077; PATH={_PATH}; export PATH; old=; "
+        f"for p in {_PYTHONS}; do q=`command -v $p` || continue; "
+        '$q -E -s -S -c "import sys; sys.exit(sys.version_info < (3, 9))" 2>/dev/null '
+        f'&& exec {sudo}$q {_PYTHON_ARGS} "{_PROGRAM}"; old=$p; done; '
         'printf "{\\"have\\": false, \\"python\\": \\"\\", \\"old\\": \\"%s\\"}\\n" "$old"'
     )
-    sudo = "" if is_root else f"env LC_ALL=C sudo {_sudo_flags(has_password)} "
-    return f"{sudo}sh -c {shlex.quote(script)}"
+    return f"sh -c {shlex.quote(script)}"
 
 
 def _sudo_flags(has_password: bool) -> str:
     return f"-S -p {_PROMPT}" if has_password else "-n"
 
 
-def bootstrap_call(agent_file: AgentFile, state_dir: str) -> bytes:
-    """What the started Python reads: bootstrap.py, and the call that ends in a session."""
+def bootstrap_line(agent_file: AgentFile, state_dir: str) -> bytes:
+    """What the started Python reads: one line of ASCII that runs bootstrap.py and calls `start`."""
     call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, ["session"])
-    return f"{_BOOTSTRAP}\nstart{call!r}\n".encode()
+    debug = bool(os.environ.get("ETCD_RESCUE_DEBUG"))
+    code = f"{_BOOTSTRAP}\nstart(*{call!r}, debug={debug})\n"
+    return f"exec({code!a})\n".encode("ascii")
 
 
 # ---- the conversation before hello ---------------------------------------------------------------
@@ -129,10 +151,12 @@ def _deliver(
 ) -> None:
     started = time.monotonic()
     try:
+        report = None
         if access.sudo_password:
-            _give_password(host, stream, messages, access.sudo_password)
-        _send(stream, code)
-        report = _first_report(messages)
+            report = _give_password(host, stream, messages, access.sudo_password)
+        if report is None:
+            _send(stream, code)
+            report = _first_report(messages)
     except (OSError, EOFError, Unreachable) as error:
         raise _no_start(host, messages.last_words(), error, time.monotonic() - started) from None
     _check_report(host, report, agent_file)
@@ -181,8 +205,10 @@ def _check_report(host: str, report: dict[str, Any], agent_file: AgentFile) -> N
         )
 
 
-def _give_password(host: str, stream: ByteStream, messages: Messages, password: str) -> None:
-    """Answer sudo's prompt if it comes; return once sh runs.
+def _give_password(
+    host: str, stream: ByteStream, messages: Messages, password: str
+) -> dict[str, Any] | None:
+    """Answer sudo's prompt if it comes; return once Python waits, or what sh said in its place.
 
     Until then nothing else is sent: sudo would take it for a second try of the password.
     """
@@ -190,8 +216,7 @@ def _give_password(host: str, stream: ByteStream, messages: Messages, password: 
     answered = False
     while time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
-            if "started" in messages.next(_PROMPT_EVERY):
-                return
+            return messages.next(_PROMPT_EVERY) or None
         prompts = stream.errors().count(_PROMPT)
         if prompts > 1:
             raise Refused(
@@ -207,7 +232,7 @@ _SUDO_SAYS = (
     (
         r"a password is required|no password was provided",
         "sudo wants a password there",
-        f"{_ASK_PASSWORD}; or allow it in sudoers: USER ALL=(root) NOPASSWD: ALL",
+        f"{_ASK_PASSWORD}; or allow it in sudoers: USER ALL=(root) NOPASSWD: {SUDO_COMMAND}",
     ),
     (
         r"must have a tty|no tty present",
@@ -217,7 +242,8 @@ _SUDO_SAYS = (
     (
         r"not in the sudoers|not allowed to (?:execute|run)|may not run sudo",
         "this user may not become root there",
-        "log in as one who may: user: NAME in cluster.yaml, or -H NAME@HOST",
+        "log in as one who may: user: NAME in cluster.yaml, or -H NAME@HOST; or allow it in "
+        f"sudoers: USER ALL=(root) NOPASSWD: {SUDO_COMMAND}",
     ),
     (
         r"sudo: (?:command )?not found|sudo.{0,20}No such file",
@@ -237,12 +263,12 @@ def _no_start(host: str, said: str, error: Exception, seconds: float) -> RescueE
         return Unreachable(
             f"{host}: nothing was heard of the command for {seconds:.0f} s after the login",
             said or "a hanging disk, or a login shell that waits for something",
-            "ssh HOST sudo -n true",
+            "ssh HOST sudo -n -l",
         )
     if isinstance(error, Unreachable) and "connection ended" not in error.seen:
         return error
     return Unreachable(
         f"{host}: the command ended before the agent started",
         said or "it said nothing",
-        "ssh HOST sudo -n python3 --version",
+        "ssh HOST sudo -n -l",
     )

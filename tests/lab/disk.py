@@ -90,6 +90,7 @@ class Disk:
         keys = self.golden / self._put("home/core/.ssh/authorized_keys", operator_home.public_key())
         keys.chmod(0o600)
         os.chown(keys, _CORE_UID, _CORE_UID)
+        self.put_golden("etc/sudoers.d/core", operator_home.sudoers_line(), 0o440)
         self._add_kubelet()
         if not self.options.has_python:
             self._hide_python()

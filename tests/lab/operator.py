@@ -167,7 +167,8 @@ def agent_pids(host: Host) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             argv = (folder / "cmdline").read_bytes()
-            if b"\0-E\0-s\0-S\0-c\0" in argv and network_of(folder.name) == home:
+            is_sudo = argv.partition(b"\0")[0].endswith(b"sudo")
+            if b"\0-c\0exec(" in argv and not is_sudo and network_of(folder.name) == home:
                 found.append(int(folder.name))
     return found
 

@@ -1,7 +1,8 @@
-"""The operator's home inside an enclosure: a key, and the hosts' true keys to check against."""
+"""The operator: a home with a key and the hosts' true keys, and the right to one sudo command."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.lab import names
-from tests.lab.paths import OPERATOR_HOME, STATE_DIR
+from tests.lab.paths import OPERATOR_HOME, REPO_DIR, STATE_DIR
 
 _GOLDEN_SSH = STATE_DIR / "golden-ssh"
 _SSH_CONFIG = """\
@@ -77,6 +78,17 @@ def trust(host_keys: Mapping[str, list[bytes]]) -> None:
 def public_key() -> str:
     """The operator's public key, for the hosts' authorized_keys."""
     return (_GOLDEN_SSH / "id_ed25519.pub").read_text()
+
+
+def sudoers_line(page: str = "README.md") -> str:
+    """What the operator's login may do as root: the line that the documentation tells to write.
+
+    Raises ValueError where the page has not just one.
+    """
+    found = re.findall(r"^```sudoers\n(.+\n)```$", (REPO_DIR / page).read_text(), re.M)
+    if len(found) != 1:
+        raise ValueError(f"{page} has {len(found)} blocks of one sudoers line")
+    return str(found[0])
 
 
 def restore() -> None:

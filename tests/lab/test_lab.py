@@ -93,7 +93,8 @@ def ssh(target: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_operator_logs_in_by_name_with_checked_host_keys(lab: Lab) -> None:
     assert ssh("master-0", "hostname").stdout == "master-0\n"
-    assert ssh("10.77.0.12", "-l", "core", "sudo", "-n", "id", "-u").stdout == "0\n"
+    assert ssh("10.77.0.12", "-l", "core", "id", "-un").stdout == "core\n"
+    assert ssh("master-0", "sudo", "-n", "id").returncode != 0  # one command only, see README.md
     assert "Permission denied" in ssh("root@master-0", "true").stderr
 
 
