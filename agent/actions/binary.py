@@ -41,7 +41,7 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
         try:
             with source(ctx, config) as found:
                 if copy and found:
-                    _copy_in(ctx, found, target)
+                    copy_in(ctx, found, target)
         except RescueError as error:
             tried.append(error.seen)
             continue
@@ -62,7 +62,8 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
     )
 
 
-def _copy_in(ctx: Context, found: str, target: str) -> None:
+def copy_in(ctx: Context, found: str, target: str) -> None:
+    """Copy an executable to a place of ours, whole or not at all."""
     ctx.host.makedirs(os.path.dirname(target))
     temp = f"{target}.new"
     with suppress(FileNotFoundError):
@@ -96,7 +97,18 @@ def _from_process(ctx: Context, config: EtcdConfig) -> Iterator[str]:
 
 @contextmanager
 def _from_image(ctx: Context, config: EtcdConfig) -> Iterator[str]:
-    """Mount the pod's image out of the local store, for as long as the copy takes."""
+    """Find the binary in the pod's image, out of the local store."""
+    with image_root(ctx, config) as mount:
+        found = [f"{mount}/{name}" for name in _IN_IMAGE if ctx.host.exists(f"{mount}/{name}")]
+        yield found[0] if found and mount else ""
+
+
+@contextmanager
+def image_root(ctx: Context, config: EtcdConfig) -> Iterator[str]:
+    """Mount the pod's image out of the local store, for as long as the block takes.
+
+    Gives an empty path where the definition names no image. Raises CommandFailed.
+    """
     if not config.image:
         yield ""
         return
@@ -107,8 +119,7 @@ def _from_image(ctx: Context, config: EtcdConfig) -> Iterator[str]:
     ctx.host.run([*ctr, "unmount", "--rm", mount], timeout=20, ok=(0, 1))
     ctx.host.run([*ctr, "mount", config.image, mount], timeout=30)
     try:
-        found = [f"{mount}/{name}" for name in _IN_IMAGE if ctx.host.exists(f"{mount}/{name}")]
-        yield found[0] if found else ""
+        yield mount
     finally:
         ctx.host.run([*ctr, "unmount", "--rm", mount], timeout=20, ok=(0, 1))
 
