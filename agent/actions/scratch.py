@@ -56,7 +56,7 @@ class PrejoinArgs(DataArgs):
     deadline: float = 600.0
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Loopback ports that nothing listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -80,7 +80,7 @@ def _tls_flags(prefix: str, tls: TlsFiles) -> list[str]:
     ]
 
 
-def _common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
+def common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
     """Flags of both kinds of scratch etcd: clients on loopback only, with the node's TLS."""
     scheme = "https" if config.server_tls.cert else "http"
     return [
@@ -96,15 +96,18 @@ def _common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: 
     ]
 
 
-def _seed_flags(config: EtcdConfig, peer_port: int) -> list[str]:
+def loopback_flags(config: EtcdConfig, peer_port: int) -> list[str]:
     """Alone, on loopback, quick to elect itself: no peer can reach it, and it reaches none."""
     scheme = "https" if config.peer_tls.cert else "http"
     return [
-        "--force-new-cluster=true",
         f"--listen-peer-urls={scheme}://127.0.0.1:{peer_port}",
         "--heartbeat-interval=20",
         "--election-timeout=200",
     ]
+
+
+def _seed_flags(config: EtcdConfig, peer_port: int) -> list[str]:
+    return ["--force-new-cluster=true", *loopback_flags(config, peer_port)]
 
 
 def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
@@ -120,7 +123,7 @@ def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
 
 
 @contextmanager
-def _running(ctx: Context, argv: list[str], log: str) -> Iterator[Callable[[], Optional[str]]]:
+def running(ctx: Context, argv: list[str], log: str) -> Iterator[Callable[[], Optional[str]]]:
     """Run a scratch etcd; give a probe that says why it died, or None while it lives.
 
     It is stopped with SIGTERM at the end, and dies with the agent in any case.
@@ -149,7 +152,8 @@ def _last_words(ctx: Context, log: str) -> str:
     return (telling or lines or ["(no output)"])[-1][-600:]
 
 
-def _scratch(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], str]:
+def scratch_argv(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], str]:
+    """(argv of the node's own etcd with these flags, where its log goes)."""
     config = current_config(ctx)
     binary, _version = obtain_binary(ctx, config)
     return [binary, *flags], f"{where.work}/scratch.log"
@@ -187,14 +191,14 @@ class SeedCluster(Action[ScratchArgs]):
     def act(self, ctx: Context, args: ScratchArgs, undo: Data) -> Data:
         where = data_places(ctx, args)
         config = current_config(ctx)
-        client_port, peer_port = _free_ports(2)
-        flags = _common_flags(ctx, config, where, client_port) + _seed_flags(config, peer_port)
-        argv, log = _scratch(ctx, where, flags)
+        client_port, peer_port = free_ports(2)
+        flags = common_flags(ctx, config, where, client_port) + _seed_flags(config, peer_port)
+        argv, log = scratch_argv(ctx, where, flags)
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
 
-        with _running(ctx, argv, log) as died:
+        with running(ctx, argv, log) as died:
 
             def probe() -> tuple[bool, str]:
                 if (why := died()) is not None:
@@ -250,14 +254,14 @@ class Prejoin(Action[PrejoinArgs]):
         where = data_places(ctx, args)
         ctx.host.makedirs(where.work)
         config = current_config(ctx)
-        (client_port,) = _free_ports(1)
-        flags = _common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
-        argv, log = _scratch(ctx, where, flags)
+        (client_port,) = free_ports(1)
+        flags = common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
+        argv, log = scratch_argv(ctx, where, flags)
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
         target = _source_status(args.sources, config).applied_index
-        with _running(ctx, argv, log) as died:
+        with running(ctx, argv, log) as died:
 
             def probe() -> tuple[bool, str]:
                 if (why := died()) is not None:
