@@ -38,6 +38,7 @@ class _Layout:
     """The structures in one byte order."""
 
     def __init__(self, order: str) -> None:
+        self.order = order
         self.meta = struct.Struct(order + "4I6Q")
         self.header = struct.Struct(order + "QHHI")
         self.branch = struct.Struct(order + "IIQ")

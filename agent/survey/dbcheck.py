@@ -29,7 +29,7 @@ def check_db(host: Host, path: str, limit: int = 100) -> list[Damage]:
     except DamagedAt as error:
         return [error.damage]
     with db:
-        return _Check(db, limit).run()
+        return TreeCheck(db, limit).run()
 
 
 class _Full(Exception):
@@ -47,14 +47,22 @@ class _Step:
 
 
 @dataclass
-class _Check:
+class TreeCheck:
+    """The check of one open database. apart: a bucket of the top level that is not gone into.
+
+    root_apart: the root page of that bucket once `run` has met it; 0 where there is none, or where
+    it lies inside the page above (and was checked there).
+    """
+
     db: Database
     limit: int
+    apart: bytes = b""
     found: list[Damage] = field(default_factory=list)
+    root_apart: int = 0
 
     def __post_init__(self) -> None:
         size = self.db.meta.high_water // 8 + 1
-        self._used, self._free = bytearray(size), bytearray(size)
+        self.used, self._free = bytearray(size), bytearray(size)
 
     def run(self) -> list[Damage]:
         """Every damage up to the limit."""
@@ -132,6 +140,8 @@ class _Check:
             self._inline(page, element.offset + layout.bucket.size, element.size)
         elif nesting >= _MAX_DEPTH_OF_BUCKETS:
             raise page.damaged(f"page {page.id}: buckets nested too deeply")
+        elif not nesting and self.apart and element.key == self.apart:
+            self.root_apart = root
         else:
             self._bucket(root, nesting + 1)
 
@@ -158,7 +168,7 @@ class _Check:
         if _bit(self._free, number):
             self._report(page.place, f"page {number}: reachable freed")
         for used in range(number, number + page.overflow + 1):
-            if _set_bit(self._used, used):
+            if _set_bit(self.used, used):
                 self._report(page.place, f"page {used}: multiple references")
                 return None
         return page
@@ -167,7 +177,7 @@ class _Check:
 
     def _load_freelist(self) -> None:
         for meta in (0, 1):
-            _set_bit(self._used, meta)
+            _set_bit(self.used, meta)
         start = self.db.meta.freelist
         if start == NO_FREELIST:
             return
@@ -181,7 +191,7 @@ class _Check:
             self._report(start * size, f"page {start}: invalid freelist page")
             return
         for used in range(start, start + overflow + 1):
-            _set_bit(self._used, used)
+            _set_bit(self.used, used)
         at, end = start * size + HEADER_SIZE, (start + 1 + overflow) * size
         if count == 0xFFFF:
             count, at = self._ids(head[HEADER_SIZE:])[0], at + 8
@@ -206,10 +216,10 @@ class _Check:
         return tuple(number for (number,) in self.db.layout.number.iter_unpack(raw))
 
     def _look_for_lost_pages(self) -> None:
-        if self.db.meta.freelist == NO_FREELIST or self.found:
+        if self.db.meta.freelist == NO_FREELIST or self.found or self.root_apart:
             return
         for number in range(self._pages()):
-            if not _bit(self._used, number) and not _bit(self._free, number):
+            if not _bit(self.used, number) and not _bit(self._free, number):
                 place = number * self.db.meta.page_size
                 self._report(place, f"page {number}: unreachable unfreed")
 

@@ -30,7 +30,8 @@ def iter_keys(host: Host, path: str) -> Iterator[LiveKey]:
     The key space is kept in the order of revisions, so it is read backwards: the first record met
     of a key is its newest. Of keys met only 64 bits of a hash are remembered (8 to 16 bytes each: a
     million different keys in 16 MiB); two of a million keys are taken for one with a chance of
-    1 : 3*10**7. Raises FileNotFoundError, DamagedAt.
+    1 : 3*10**7. A record without content is none: `restore --bump-revision` leaves one to raise the
+    revision. Raises FileNotFoundError, DamagedAt.
     """
     with Database(host, path) as db:
         keys = db.bucket("key")
@@ -39,6 +40,8 @@ def iter_keys(host: Host, path: str) -> Iterator[LiveKey]:
         seen = _HashSet()
         for page, element in keys.walk(backwards=True):
             revision = parse_revision(db, element.key)
+            if not element.size:
+                continue
             key = _user_key(page, element)
             if seen.add(hash(key) & _MASK) and not revision.tombstone:
                 yield LiveKey(key, revision.main)

@@ -56,7 +56,7 @@ def test_no_key_space(tmp_path: Path) -> None:
     assert count_live_keys(Host(), str(path)) == 0
 
 
-@pytest.mark.parametrize("value", [b"", b"\x12\x01a", b"\x0a\xff\x01a", b"\x0a"])
+@pytest.mark.parametrize("value", [b"\x12\x01a", b"\x0a\xff\x01a", b"\x0a"])
 def test_value_that_is_no_key_value(tmp_path: Path, value: bytes) -> None:
     with pytest.raises(Damaged):
         count_live_keys(Host(), write(tmp_path, {revision(2): value}))
@@ -65,3 +65,8 @@ def test_value_that_is_no_key_value(tmp_path: Path, value: bytes) -> None:
 def test_key_that_is_no_revision(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="invalid revision"):
         count_live_keys(Host(), write(tmp_path, {b"foo": key_value(b"k")}))
+
+
+def test_the_empty_record_of_a_raised_revision_is_no_key(tmp_path: Path) -> None:
+    rows = {revision(2): key_value(b"/a"), revision(1_000_000_002): b""}
+    assert [k.key for k in iter_keys(Host(), write(tmp_path, rows))] == [b"/a"]

@@ -1,0 +1,1 @@
+"""Snapshots of etcd: verified, taken, kept as sets."""
