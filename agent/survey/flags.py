@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from agent.survey.redact import shown_flag, shown_variable
+
 BOOLEANS = frozenset({
     "auto-tls", "client-cert-auth", "debug", "disable-log-sampling", "enable-distributed-tracing",
     "enable-grpc-gateway", "enable-log-rotation", "enable-pprof", "enable-v2",
@@ -53,8 +55,8 @@ class CommandLine:
         return tuple(sorted({name for name in names if names.count(name) > 1}))
 
     def values(self) -> dict[str, str]:
-        """Flag name to value; the last one counts, as in Go's flag package."""
-        return {flag.name: flag.value for flag in self.given}
+        """Flag name to value; the last one counts, as in Go's flag package. No secrets."""
+        return {flag.name: shown_flag(flag.name, flag.value) for flag in self.given}
 
 
 def parse_argv(argv: Sequence[str]) -> CommandLine:
@@ -82,12 +84,15 @@ def parse_argv(argv: Sequence[str]) -> CommandLine:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Flags given as ETCD_* variables (pkg/flags/flag.go): an empty one counts as not given."""
+    """Flags given as ETCD_* variables (pkg/flags/flag.go): an empty one counts as not given.
+
+    The value of one that is no flag of etcd's, or a secret, is not shown.
+    """
     found = {}
     for key, value in env.items():
         name = key[len("ETCD_") :].lower().replace("_", "-")
         if key.startswith("ETCD_") and value and name not in _NOT_FLAGS:
-            found[name] = value
+            found[name] = shown_variable(name, value)
     return found
 
 

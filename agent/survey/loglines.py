@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from agent.survey.redact import shown_line
 from agent.survey.timestamps import parse_time
 
 MAX_LINE = 16 * 1024
@@ -51,11 +52,13 @@ def normalise(raw: str, origin: str = "etcd") -> LogLine:
 
     Known: zap's JSON (also cut off) and console format (etcd 3.4 and later), capnslog (2.2 to
     3.4), Go's log (2.1), gRPC's and the kubelet's own. Anything else is a message as it stands.
+    Values of environment variables are left out.
     """
     text = raw.rstrip("\r\n")[:MAX_LINE]
     text, outer = _unwrap(text)
     line = _read(text)
-    return LogLine(line.time or outer, line.level, " ".join(line.message.split()), origin)
+    message = " ".join(shown_line(line.message).split())
+    return LogLine(line.time or outer, line.level, message, origin)
 
 
 def join_cri(lines: Iterable[str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import psutil
 from agent.errors import CommandFailed
 from agent.host import STATE_DIR, Host
 from agent.model.facts import EtcdConfig, EtcdProcess, Runtime, Service
+from agent.survey.redact import shown_argv
 
 ETCD_PORTS = (2379, 2380, 2381)
 """Clients, peers, and kubeadm's metrics listener."""
@@ -42,7 +43,8 @@ def etcd_processes(host: Host) -> tuple[EtcdProcess, ...]:
             if own and theirs and theirs != own:
                 continue
             argv = tuple(process.cmdline())
-            found.append(EtcdProcess(process.pid, process.create_time(), argv, is_scratch(argv)))
+            started, is_ours = process.create_time(), is_scratch(argv)
+            found.append(EtcdProcess(process.pid, started, shown_argv(argv), is_ours))
         except psutil.Error:
             continue  # it ended while we looked
     return tuple(sorted(found, key=lambda p: (p.started, p.pid)))

@@ -250,7 +250,7 @@ EXPECTED = {
     "19-dedented-broken-tutorial.yaml": "line 21, column 5",
     "21-no-creationtimestamp-livez.yaml": ("test-control-plane", "/var/lib/etcd", 0),
     "22-split-flag-value-discovery.yaml": ("k8s-r4mf", "/var/etcd/data/data", 1),
-    "24-split-dollar-brace-placeholders.yaml": ("${NODE_NAME}", "/var/etcd/data/data", 6),
+    "24-split-dollar-brace-placeholders.yaml": ("${NODE_NAME}", "/var/etcd/data/data", 5),
     "26-quoted-args-broken-indent.yaml": "line 26, column 9",
     "27-quoted-args-daemonset.yaml": "another document",
     "29-insecure-quoted-args.yaml": "no container of this pod runs etcd",
