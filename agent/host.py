@@ -7,11 +7,13 @@ import os
 import shutil
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import BinaryIO, Optional
 
 from agent.errors import Damaged, Refused
+from agent.guarded import open_directory, open_ours, split_at_ours
 from agent.processes import Completed, Processes, clean_env
 from agent.syscalls import copy_xattrs, mount_points, rename_noreplace
 
@@ -21,6 +23,12 @@ STATE_DIR = "/var/lib/etcd-rescue"
 """Root-owned, 0700: agent, journal, quarantine, backup, work, lock (see ARCHITECTURE.md)."""
 
 _MAX_SYMLINKS = 40
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opening a pipe that nobody writes to must not wait."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Host(Processes):
@@ -104,14 +112,16 @@ class Host(Processes):
             return []
 
     def open(self, path: str) -> BinaryIO:
-        """The file opened for reading bytes."""
-        return open(self.real(path), "rb")
+        """The file opened for reading bytes. Raises Damaged where it is no regular file."""
+        file = open(self.real(path), "rb", opener=_open_at_once)  # noqa: SIM115 - given away
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise Damaged(f"{path}: not a regular file")
+        return file
 
     def read_bytes(self, path: str, limit: int = 4 * 1024 * 1024) -> bytes:
         """The whole file, which must be regular. Raises Damaged above `limit` bytes."""
         with self.open(path) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Damaged(f"{path}: not a regular file")
             data = file.read(limit + 1)
         if len(data) > limit:
             raise Damaged(f"{path}: larger than {limit} bytes", "no such file is that large")
@@ -144,11 +154,39 @@ class Host(Processes):
 
     # ---- writing -----------------------------------------------------------------------------
 
+    def open_directory(self, path: str, make: bool = False) -> int:
+        """A descriptor of a directory, for what is opened, made or moved relative to it.
+
+        In a directory of ours (STATE_DIR, or .etcd-rescue beside the data) no link is followed, and
+        it must be ours alone. make: those of it that are missing are made, 0700. Raises Refused.
+        """
+        ours = split_at_ours(path, STATE_DIR)
+        if ours is None:
+            return open_directory(self.real(path))
+        parent, parts = ours
+        return open_ours(self.real(parent), parts, parent, make)
+
+    @contextmanager
+    def folder(self, path: str) -> Iterator[tuple[int, str]]:
+        """(descriptor of the directory that `path` lies in, its name there); see open_directory."""
+        directory, name = os.path.split(os.path.normpath(path))
+        fd = self.open_directory(directory)
+        try:
+            yield fd, name
+        finally:
+            os.close(fd)
+
     def makedirs(self, path: str, mode: int = 0o700) -> None:
         """Make `path` and missing parents with `mode`, whatever the umask.
 
-        Raises Refused where something that is no directory is in the way.
+        Raises Refused where something that is no directory is in the way, and for a directory of
+        ours (see open_directory) that is a link or not ours alone; those are always 0700.
         """
+        ours = split_at_ours(path, STATE_DIR)
+        if ours is not None:
+            self.makedirs(ours[0], 0o755 if path.startswith(STATE_DIR) else mode)
+            os.close(self.open_directory(path, make=True))
+            return
         if self.is_dir(path):
             return
         parent = os.path.dirname(path)
@@ -176,50 +214,56 @@ class Host(Processes):
         gives owner and mode; else root's and `mode`. An existing target's xattrs are kept; where
         it is a link, the link stays and what it leads to is replaced.
         """
-        directory, name = os.path.split(self.realpath(path))
-        target = os.path.join(self.real(directory), name)
-        temp = os.path.join(self.real(directory), f".{name}.rescue")
+        is_ours = split_at_ours(path, STATE_DIR) is not None
+        with self.folder(path if is_ours else self.realpath(path)) as (fd, name):
+            self._replace(fd, name, data, mode, like)
+            os.fsync(fd)
+
+    @staticmethod
+    def _replace(
+        folder: int, name: str, data: bytes, mode: int, like: Optional[os.stat_result]
+    ) -> None:
+        temp = f".{name}.rescue"
         with suppress(FileNotFoundError):
-            os.unlink(temp)  # of an agent that was killed; only one is at work at a time
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            os.unlink(temp, dir_fd=folder)  # of an agent that was killed; only one is at work
+        fd = os.open(temp, _NEW_FILE, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 if like is not None:
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode) if like else mode)
-                if os.path.exists(target):
-                    copy_xattrs(target, file.fileno())
+                with suppress(FileNotFoundError):
+                    copy_xattrs(f"/proc/self/fd/{folder}/{name}", file.fileno())
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temp, target)
+            os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(temp)
+                os.unlink(temp, dir_fd=folder)
             raise
-        self.sync_dir(directory)
 
     def rename_new(self, source: str, target: str) -> None:
         """rename(2) that never overwrites, durable: both directories are fsynced.
 
         Raises Refused where the target exists or lies on another file system.
         """
-        src, dst = self._real_last_unresolved(source), self._real_last_unresolved(target)
-        try:
-            rename_noreplace(src, dst)
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.EXDEV, errno.EBUSY):
-                raise Refused(
-                    f"cannot move {source} to {target}: {error.strerror}",
-                    "nothing is ever overwritten",
-                ) from None
-            raise
-        self.sync_dir(os.path.dirname(target))
-        self.sync_dir(os.path.dirname(source))
+        with self.folder(source) as (src, old), self.folder(target) as (dst, new):
+            try:
+                rename_noreplace(old, new, src, dst)
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.EXDEV, errno.EBUSY):
+                    raise Refused(
+                        f"cannot move {source} to {target}: {error.strerror}",
+                        "nothing is ever overwritten",
+                    ) from None
+                raise OSError(error.errno, error.strerror, source, None, target) from None
+            os.fsync(dst)
+            os.fsync(src)
 
     def sync_dir(self, path: str) -> None:
         """fsync(2) of a directory."""
-        fd = os.open(self.real(path), os.O_RDONLY | os.O_DIRECTORY)
+        fd = self.open_directory(path)
         try:
             os.fsync(fd)
         finally:
@@ -232,18 +276,20 @@ class Host(Processes):
         fsynced too.
         """
         is_new = not self.exists(path)
-        fd = os.open(self.real(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            os.fchmod(fd, 0o600)
-            os.ftruncate(fd, keep)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        if is_new:
-            self.sync_dir(os.path.dirname(path))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with self.folder(path) as (folder, name):
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
+            try:
+                os.fchmod(fd, 0o600)
+                os.ftruncate(fd, keep)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            if is_new:
+                os.fsync(folder)
 
     def mount_point(self, path: str) -> str:
         """The real mount point that holds `path` (or its nearest existing parent).
@@ -271,35 +317,40 @@ class Host(Processes):
             return
         if not (self.exists(target) and self.read_bytes(source) == self.read_bytes(target)):
             self._copy_over(source, f"{directory}/.{name}.moving", target)
-        os.unlink(self._real_last_unresolved(source))
-        self.sync_dir(os.path.dirname(source))
+        with self.folder(source) as (fd, name):
+            os.unlink(name, dir_fd=fd)
+            os.fsync(fd)
 
     def _copy_over(self, source: str, temp: str, target: str) -> None:
         with suppress(FileNotFoundError):
-            os.unlink(self._real_last_unresolved(temp))  # half a copy, of a run that was killed
+            self._unlink(temp)  # half a copy, of a run that was killed
         self.copy_file(source, temp)
         if self.read_bytes(source) != self.read_bytes(temp):
             raise Damaged(f"{temp} differs from {source} after the copy")
         try:
             self.rename_new(temp, target)
         except Refused:
-            os.unlink(self._real_last_unresolved(temp))
+            self._unlink(temp)
             raise Refused(f"cannot move {source} to {target}: File exists") from None
+
+    def _unlink(self, path: str) -> None:
+        with self.folder(path) as (fd, name):
+            os.unlink(name, dir_fd=fd)
 
     def copy_file(self, source: str, target: str) -> None:
         """Copy one regular file to a new name: content, owner, mode, xattrs, times; fsynced."""
-        info = self.stat(source)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        fd = os.open(self._real_last_unresolved(target), flags, 0o600)
-        with os.fdopen(fd, "wb") as out, self.open(source) as file:
-            shutil.copyfileobj(file, out, 1 << 20)
-            out.flush()
-            os.fchown(out.fileno(), info.st_uid, info.st_gid)
-            os.fchmod(out.fileno(), stat.S_IMODE(info.st_mode))
-            copy_xattrs(self.real(source), out.fileno())
-            os.utime(out.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
-            os.fsync(out.fileno())
-        self.sync_dir(os.path.dirname(target))
+        with self.open(source) as file, self.folder(target) as (folder, name):
+            info = os.fstat(file.fileno())
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            with os.fdopen(fd, "wb") as out:
+                shutil.copyfileobj(file, out, 1 << 20)
+                out.flush()
+                os.fchown(out.fileno(), info.st_uid, info.st_gid)
+                os.fchmod(out.fileno(), stat.S_IMODE(info.st_mode))
+                copy_xattrs(file.fileno(), out.fileno())
+                os.utime(out.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
+                os.fsync(out.fileno())
+            os.fsync(folder)
 
     def discard(self, path: str) -> None:
         """Delete a scratch file or tree of ours.
@@ -318,9 +369,10 @@ class Host(Processes):
             mounted = [p for p in mount_points() if f"{p}/".startswith(f"{top}/")]
             if mounted:
                 raise Refused(f"{mounted[0]} is mounted below {path}", next=f"umount {mounted[0]}")
-            shutil.rmtree(real)
+            with self.folder(resolved) as (fd, name):
+                shutil.rmtree(f"/proc/self/fd/{fd}/{name}")
         elif os.path.lexists(real):
-            os.unlink(real)
+            self._unlink(resolved)
 
     def now(self) -> float:
         """The host's clock, seconds since the epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
@@ -34,6 +35,10 @@ class Processes:
 
     def real(self, path: str) -> str:
         """Give the path to open for the host's `path`."""
+        raise NotImplementedError
+
+    def folder(self, path: str) -> AbstractContextManager[tuple[int, str]]:
+        """Give (descriptor of the directory that `path` lies in, its name there)."""
         raise NotImplementedError
 
     # ---- processes ---------------------------------------------------------------------------
@@ -80,7 +85,9 @@ class Processes:
 
         A killed agent must not leave a scratch etcd behind that holds a lock on the copy.
         """
-        fd = os.open(self.real(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with self.folder(log) as (folder, name):
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
         try:
             return subprocess.Popen(
                 self.argv(argv),

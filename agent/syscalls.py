@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import signal
+from typing import Union
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -21,24 +22,33 @@ def die_with_parent() -> None:
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def rename_noreplace(source: str, target: str) -> None:
-    """renameat2(2) with RENAME_NOREPLACE; where the file system lacks it, check and rename."""
+def rename_noreplace(
+    source: str, target: str, source_dir: int = _AT_FDCWD, target_dir: int = _AT_FDCWD
+) -> None:
+    """renameat2(2) with RENAME_NOREPLACE; where the file system lacks it, check and rename.
+
+    source_dir, target_dir: descriptors of the directories that relative names are looked up in.
+    """
     libc = _libc()
     if hasattr(libc, "renameat2"):
         code = libc.renameat2(
-            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+            source_dir, os.fsencode(source), target_dir, os.fsencode(target), _RENAME_NOREPLACE
         )
         if code == 0:
             return
         number = ctypes.get_errno()
         if number not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(number, os.strerror(number), source, None, target)
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
-    os.rename(source, target)
+    src, dst = (None if fd == _AT_FDCWD else fd for fd in (source_dir, target_dir))
+    try:
+        os.stat(target, dir_fd=dst, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(source, target, src_dir_fd=src, dst_dir_fd=dst)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
 
 
-def copy_xattrs(source: str, target: int) -> None:
+def copy_xattrs(source: Union[str, int], target: int) -> None:
     """Copy extended attributes (SELinux label included) where the target's file system has them."""
     for name in os.listxattr(source):
         try:

@@ -56,7 +56,13 @@ def _private_dir(state_dir: str) -> str:
         info = os.lstat(path)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
             raise ValueError(f"{path} is a link, no directory, or not owned by uid {os.geteuid()}")
-        if stat.S_IMODE(info.st_mode) != 0o700:
+        mode = stat.S_IMODE(info.st_mode)
+        if mode & 0o022:  # what is in there may be anybody's
+            raise ValueError(
+                f"{path} has mode {mode:04o}: others could put an agent of theirs there; look at"
+                f" what is in it, or move it away; then: chmod 700 {path}"
+            )
+        if mode != 0o700:
             os.chmod(path, 0o700)
     return agent_dir
 

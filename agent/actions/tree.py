@@ -12,6 +12,8 @@ from agent.host import Host
 from agent.syscalls import copy_xattrs
 
 _CHUNK = 1 << 20
+# What was a file a moment ago may be a link or a pipe by now: not followed, not waited for.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def tree_size(host: Host, directory: str) -> int:
@@ -59,7 +61,7 @@ def _copy_file(source: str, target: str) -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     # Unbuffered: _next_data moves the descriptor's position, which a buffer would not know of.
     with (
-        open(source, "rb", buffering=0) as src,
+        os.fdopen(os.open(source, _READ), "rb", buffering=0) as src,
         os.fdopen(os.open(target, flags, 0o600), "wb") as dst,
     ):
         info = os.fstat(src.fileno())

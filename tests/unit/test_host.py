@@ -75,6 +75,8 @@ def test_no_tree_of_links_leads_out_of_the_root(
 ) -> None:
     root = tmp_path_factory.mktemp("root")
     for place, target in links.items():
+        if any(parent.is_symlink() for parent in (root / place).parents):
+            continue  # the test itself would follow a link, out of its root
         try:
             (root / place).parent.mkdir(parents=True, exist_ok=True)
             (root / place).symlink_to(target)
