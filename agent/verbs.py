@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import Refused, RescueError, UsageError
 from agent.host import Host
-from agent.journal import Journal, read_journals
+from agent.journal import Journal, journal_path, read_journals
 from agent.locks import (
     check_lock,
+    mark_at_work,
     only_agent,
     read_lock,
     release_lock,
@@ -81,48 +83,79 @@ def lock(host: Host, args: Args, say: Say) -> Any:
 
 
 def begin(host: Host, args: Args, say: Say) -> Any:
-    """Store the plan in its journal, take the lock: {"plan", "holder", "token"} → its state.
+    """Store the plan in its journal, take the lock: {"plan", "holder", "token", "run"} → its state.
 
-    The state is {"state", "done", "begun"}: as in JournalFacts.
+    The state is {"state", "done", "begun"}: as in JournalFacts; and "new": the plan was not open
+    here before. Of a plan that is complete here the lock is not taken: nothing is left to do.
     """
     plan = plan_from_plain(args.get("plan"))
-    holder, token = _text(args, "holder"), _number(args, "token")
+    claim = _Claim(_text(args, "holder"), _number(args, "token"), args.get("run") or "")
+    require_free(host, plan.id, claim.token, claim.run)  # says who holds it, if he is at work too
     with only_agent(host):
-        journal = _begin(host, plan, holder, token)
-    return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps()}
+        journal, is_new = _begin(host, plan, claim)
+    return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps(),
+            "new": is_new}  # fmt: skip
 
 
-def _begin(host: Host, plan: Plan, holder: str, token: int) -> Journal:
-    """Open the plan's journal, then take the lock: a lock alone could not be resumed from."""
-    require_free(host, plan.id, token)
+@dataclass(frozen=True)
+class _Claim:
+    """Who asks for the lock, as what; see Lock."""
+
+    holder: str
+    token: int
+    run: str = ""
+
+
+def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
+    """Open the plan's journal, then take the lock: a lock alone could not be resumed from.
+
+    Gives the journal, and whether the plan was not open here before.
+    """
+    require_free(host, plan.id, claim.token, claim.run)
+    was_known = host.exists(journal_path(plan.id))
     journal = Journal.create(host, plan)
-    take_lock(host, plan.id, holder, token)
-    return journal
+    state = journal.state
+    if state == "complete":
+        return journal, False
+    if state != "open":
+        journal.append("reopened")  # else its lock would hold nothing
+    take_lock(host, plan.id, claim.holder, claim.token, claim.run)
+    mark_at_work(host, claim.token)
+    return journal, not was_known or state != "open"
 
 
 def step(host: Host, args: Args, say: Say) -> Any:
     """Run one step of a stored plan: {"plan", "step", "token"} → outcome."""
     with only_agent(host):
-        plan_id = _text(args, "plan")
-        check_lock(host, plan_id, _number(args, "token"))
-        return Runner(host, Journal.open(host, plan_id), say).run(_text(args, "step"))
+        return Runner(host, _ours(host, args), say).run(_text(args, "step"))
+
+
+def _ours(host: Host, args: Args) -> Journal:
+    """Open the journal of a plan that holds the lock with this very token: {"plan", "token"}."""
+    plan_id, token = _text(args, "plan"), _number(args, "token")
+    check_lock(host, plan_id, token)
+    journal = Journal.open(host, plan_id)
+    if journal.state != "open":
+        raise Refused(
+            f"{host.hostname()}: plan {journal.plan.short_id} is {journal.state}",
+            "a plan that is closed has nothing left to do",
+            "fab journal",
+        )
+    mark_at_work(host, token)  # of an agent that follows one whose line broke
+    return journal
 
 
 def skip(host: Host, args: Args, say: Say) -> Any:
     """Put a step off for good: {"plan", "step", "token", "reason"} → null."""
     with only_agent(host):
-        plan_id = _text(args, "plan")
-        check_lock(host, plan_id, _number(args, "token"))
-        runner = Runner(host, Journal.open(host, plan_id), say)
+        runner = Runner(host, _ours(host, args), say)
         return runner.skip(_text(args, "step"), _text(args, "reason"))
 
 
 def undo(host: Host, args: Args, say: Say) -> Any:
     """Take one step back: {"plan", "step", "token"} → outcome."""
     with only_agent(host):
-        plan_id = _text(args, "plan")
-        check_lock(host, plan_id, _number(args, "token"))
-        return Runner(host, Journal.open(host, plan_id), say).undo(_text(args, "step"))
+        return Runner(host, _ours(host, args), say).undo(_text(args, "step"))
 
 
 def end(host: Host, args: Args, say: Say) -> Any:
@@ -131,9 +164,10 @@ def end(host: Host, args: Args, say: Say) -> Any:
     if kind not in ("complete", "rolled-back"):
         raise UsageError(f"a plan does not end as {kind!r}")
     with only_agent(host):
-        plan_id = _text(args, "plan")
-        check_lock(host, plan_id, _number(args, "token"))
-        _close(host, Journal.open(host, plan_id), kind)
+        journal = Journal.open(host, _text(args, "plan"))
+        if journal.state != kind:  # else it was closed, and the answer was lost with the line
+            journal = _ours(host, args)
+        _close(host, journal, kind)
 
 
 def _close(host: Host, journal: Journal, kind: str) -> None:
@@ -179,7 +213,7 @@ def run_single(
         preview(host, lone, say)
         return {"plan": "", "outcome": "would run", "seconds": 0.0, "result": {}}
     with only_agent(host):
-        opened = _begin(host, lone, holder, _next_token(host))
+        opened, _is_new = _begin(host, lone, _Claim(holder, _next_token(host)))
         try:
             outcome = Runner(host, opened, say).run(lone.steps()[0].id)
         except RescueError:

@@ -303,7 +303,11 @@ class JournalFacts:
 
 @dataclass(frozen=True)
 class Lock:
-    """Who may change this host. token grows with every holder; a smaller one is refused."""
+    """Who may change this host. token grows with every holder; a smaller one is refused.
+
+    run: of the coordinator's run that took it. alive: that run has its agent on the host now; known
+    when the lock is read, never stored as true.
+    """
 
     plan: str
     holder: str
@@ -320,6 +324,8 @@ class Survey:
     """
 
     format: int
+    run: str = ""
+    alive: bool = False
     agent_version: str
     hostname: str
     machine_id: str

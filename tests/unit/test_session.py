@@ -136,7 +136,7 @@ def test_a_plan_from_begin_to_end(tmp_path: Path) -> None:
     )
     last = {a["id"]: a for a in answers if "progress" not in a}
     assert code == 0
-    assert last[1]["ok"] == {"state": "open", "done": [], "begun": []}
+    assert last[1]["ok"] == {"state": "open", "done": [], "begun": [], "new": True}
     assert last[2]["ok"]["outcome"] == "done"
     assert "was begun and not undone" in last[3]["error"]["seen"]
     assert last[4]["ok"]["outcome"] == "undone"
