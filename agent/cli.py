@@ -15,6 +15,7 @@ from agent import __version__
 from agent.errors import RescueError, UsageError
 from agent.host import Host
 from agent.model.catalog import CATALOG
+from agent.processes import forbid_core_dumps
 
 _HIDDEN = {"peers_silent"}
 """Actions whose arguments only a plan can give."""
@@ -27,6 +28,7 @@ _MAX_NUMBER = 1_000_000
 def main(argv: Optional[list[str]] = None) -> int:
     """Run one verb; returns the exit code (agent/errors.py says what each means)."""
     os.umask(0o077)
+    forbid_core_dumps()
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text in this locale
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from agent.errors import CommandFailed
+from agent.log import debug
 from agent.syscalls import die_with_parent
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ class Processes:
         code that is not in `ok`.
         """
         command = self.argv(argv)
-        shown = " ".join(argv)
+        shown, start = " ".join(argv), time.monotonic()
         try:
             done = subprocess.run(
                 command,
@@ -74,6 +77,7 @@ class Processes:
             raise CommandFailed(f"{argv[0]}: no such command on this host") from None
         except subprocess.TimeoutExpired:
             raise CommandFailed(f"`{shown}` did not end within {timeout:g} s") from None
+        debug("ran", argv=argv, code=done.returncode, seconds=round(time.monotonic() - start, 3))
         result = Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
         if result.code not in ok:
             said = (result.stderr.strip() or result.stdout.strip())[-2000:]
@@ -138,6 +142,15 @@ class Processes:
                 if fields[3] == "0A":  # TCP_LISTEN, include/net/tcp_states.h
                     found.add(int(fields[1].rsplit(":", 1)[1], 16))
         return found
+
+
+def forbid_core_dumps() -> None:
+    """No core of ours or of a child: keys and values are in our memory.
+
+    1 and not 0: with 0 a core_pattern that is a pipe is still fed (fs/coredump.c, do_coredump).
+    """
+    limit = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % (1 << 62))  # unlimited is -1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 def clean_env(extra: Optional[Mapping[str, str]] = None) -> dict[str, str]:
