@@ -313,6 +313,8 @@ class Lock:
     holder: str
     token: int
     time: float
+    run: str = ""
+    alive: bool = False
 
 
 @dataclass(frozen=True)
@@ -324,8 +326,6 @@ class Survey:
     """
 
     format: int
-    run: str = ""
-    alive: bool = False
     agent_version: str
     hostname: str
     machine_id: str
