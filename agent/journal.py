@@ -57,16 +57,17 @@ class Journal:
             if records:
                 return cls(host, path, records, good)
         first = _seal(Record(1, host.now(), "plan", "", {"plan": plan_to_plain(plan)}, ""), "")
-        journal = cls(host, path, [first], 0)
-        journal._write(first)
-        return journal
+        line = canonical(first) + b"\n"
+        host.write_atomic(path, line)  # whole or not at all: half a plan could not be resumed
+        return cls(host, path, [first], len(line))
 
     @classmethod
     def open(cls, host: Host, plan_id: str) -> Journal:
         """Open the journal whose plan ID starts with `plan_id`. Raises UsageError, Damaged."""
-        names = [n for n in host.listdir(JOURNAL_DIR) if n.startswith(plan_id)]
+        there = [n for n in host.listdir(JOURNAL_DIR) if n.endswith(".jsonl")]
+        names = [n for n in there if n.startswith(plan_id)]
         if not plan_id or len(names) != 1:
-            known = ", ".join(n[:12] for n in host.listdir(JOURNAL_DIR)) or "none"
+            known = ", ".join(n[:12] for n in there) or "none"
             raise UsageError(
                 f"{len(names)} journals on {host.hostname()} match plan {plan_id or '(none)'}",
                 f"known here: {known}",
