@@ -9,17 +9,24 @@ from typing import Optional
 
 from agent.actions import splice
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
-from agent.actions.definitions import current_config, note_parked, parked_for
+from agent.actions.definitions import current_config, file_hash, note_parked, parked_for
 from agent.actions.members import others_serving
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, StepFailed
+from agent.host import STATE_DIR
 from agent.survey.manifest import etcd_config
 from agent.survey.processes import etcd_processes
 from agent.survey.watched import find_parked
 
+_FORMER = f"{STATE_DIR}/former"
+
 
 class EditDefinition(Action[Data]):
-    """Change flags of etcd's definition, in place or parked; what it said is kept and put back."""
+    """Change flags of etcd's definition, in place or parked; what it said is kept and put back.
+
+    It is kept in a file of its own and not in the journal: a definition's environment may hold
+    secrets, and journals are shown and carried about.
+    """
 
     def edit(self, text: str, args: Data) -> str:
         """Give the definition's new text."""
@@ -46,29 +53,39 @@ class EditDefinition(Action[Data]):
         info = ctx.host.stat(place)
         return {
             "path": place,
-            "before": ctx.host.read_text(place),
+            "sha256": file_hash(ctx.host, place),
+            "former": f"{_FORMER}/{ctx.plan}-{ctx.step}-{os.path.basename(place)}",
             "times": [info.st_atime_ns, info.st_mtime_ns],
         }
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
-        after = self.edit(undo["before"], args)
         seen = ctx.host.read_text(undo["path"])
-        if seen not in (undo["before"], after):
-            raise StepFailed(
-                f"{undo['path']} is neither as it was nor as this step writes it",
-                "somebody changed it meanwhile, and that change is not thrown away",
-                "make a new plan: fab plan",
-            )
+        before = self._former(ctx, undo, seen)
+        after = self.edit(before, args)
+        if seen not in (before, after):
+            raise _changed_meanwhile(undo["path"])
         self._write(ctx, undo["path"], after)
         return {"path": undo["path"], "sha256": sha256(after.encode()).hexdigest()}
+
+    def _former(self, ctx: Context, undo: Data, seen: str) -> str:
+        """Give the text that the definition had, kept before the first change of it."""
+        if not ctx.host.exists(undo["former"]):
+            if sha256(seen.encode()).hexdigest() != undo["sha256"]:
+                raise _changed_meanwhile(undo["path"])
+            ctx.host.makedirs(_FORMER)
+            ctx.host.write_atomic(undo["former"], seen.encode())
+        return ctx.host.read_text(undo["former"])
 
     def prove(self, ctx: Context, args: Data, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
             raise StepFailed(f"{undo['path']} does not say what was written")
 
     def undo(self, ctx: Context, args: Data, undo: Data) -> None:
-        if ctx.host.exists(undo["path"]) and ctx.host.read_text(undo["path"]) != undo["before"]:
-            self._write(ctx, undo["path"], undo["before"])
+        if not ctx.host.exists(undo["former"]):
+            return  # it never came to a change
+        before = ctx.host.read_text(undo["former"])
+        if ctx.host.exists(undo["path"]) and ctx.host.read_text(undo["path"]) != before:
+            self._write(ctx, undo["path"], before)
             times = (int(undo["times"][0]), int(undo["times"][1]))
             os.utime(ctx.host.real(undo["path"]), ns=times)
 
@@ -79,6 +96,14 @@ class EditDefinition(Action[Data]):
                 digest = sha256(text.encode()).hexdigest()
                 note_parked(ctx, replace(parked, sha256=digest))
         ctx.host.write_atomic(path, text.encode(), like=ctx.host.stat(path))
+
+
+def _changed_meanwhile(path: str) -> StepFailed:
+    return StepFailed(
+        f"{path} is neither as it was nor as this step writes it",
+        "somebody changed it meanwhile, and that change is not thrown away",
+        "make a new plan: fab plan",
+    )
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,26 @@ def test_edits_are_taken_back_to_the_byte_and_the_second(host: Rooted, tmp_path:
     assert originals(tmp_path) == before
 
 
+@pytest.mark.reliability("Secrets", "what a definition said before an edit is in no journal")
+def test_a_definitions_environment_enters_no_journal(host: Rooted, tmp_path: Path) -> None:
+    manifest = tmp_path / MANIFEST[1:]
+    env = "    env:\n    - {name: A, value: s3cr3t-9f}\n    image:"
+    manifest.write_text(manifest.read_text().replace("    image:", env, 1))
+    before = picture(tmp_path, MANIFEST)
+    edits = {"members": "m0=https://10.0.0.10:2380", "state": "existing"}
+    plan = plan_of(
+        ("park_definition", {}), ("set_initial_cluster", edits), ("unpark_definition", {})
+    )
+    run_all(host, plan)
+    assert b"s3cr3t-9f" in manifest.read_bytes()
+    assert b"--initial-cluster-state=existing" in manifest.read_bytes()
+    roll_back(host, plan)
+    assert picture(tmp_path, MANIFEST) == before
+    journals = list((tmp_path / "var/lib/etcd-rescue/journal").iterdir())
+    assert journals
+    assert not [path for path in journals if b"s3cr3t-9f" in path.read_bytes()]
+
+
 def test_somebody_elses_change_is_not_thrown_away(host: Rooted, tmp_path: Path) -> None:
     plan = plan_of(*FLAG[:2])
     runner_of(host, plan).run("01")
@@ -323,7 +343,8 @@ def test_somebody_elses_change_is_not_thrown_away(host: Rooted, tmp_path: Path) 
     parked = journal.undo_data("01")
     assert parked is not None
     place = tmp_path / parked["parked"][1:]
-    journal.append("intent", "02", {"path": parked["parked"], "before": place.read_text(),
+    journal.append("intent", "02", {"path": parked["parked"], "sha256": parked["sha256"],
+                                    "former": "/var/lib/etcd-rescue/former/x",
                                     "times": [0, 0]})  # fmt: skip
     place.write_text(place.read_text().replace("--name=m0", "--name=mine"))
     with pytest.raises(StepFailed, match="neither as it was"):
