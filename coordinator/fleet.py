@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
+from agent.diagnosis.matching import distinct
+from agent.diagnosis.witness import choose
 from agent.errors import Locked, RescueError, Unreachable
 from agent.model.codec import from_plain
 from agent.model.facts import Lock, Observation, Sighting, Survey
@@ -43,6 +46,8 @@ class Fleet:
         self._guard = threading.Lock()
         self.errors: dict[str, RescueError] = {}
         self._failed: dict[str, float] = {}
+        self._seen: tuple[Observation, ...] = ()
+        self._beyond: dict[str, HostSpec] = {}
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""
@@ -51,7 +56,8 @@ class Fleet:
         if found is not None:
             return found
         try:
-            opened = open_channel(self.specs[host], self._agent, self._access)
+            spec = self.specs.get(host) or self._beyond[host]
+            opened = open_channel(spec, self._agent, self._access)
         except Unreachable:
             self._failed[host] = time.monotonic()
             raise
@@ -142,7 +148,8 @@ class Fleet:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
             for host, sightings in seen.items():
                 found[host] = replace(found[host], sightings=tuple(sightings))
-        return tuple(found[host] for host in self.specs if host in found)
+        self._seen = tuple(found[host] for host in self.specs if host in found)
+        return self._seen
 
     def _survey(self, hosts: Iterable[str], deep: bool = False) -> dict[str, Observation]:
         answers = fan_out(hosts, lambda host: self._survey_one(host, deep))
@@ -174,23 +181,29 @@ class Fleet:
     def _discover(
         self, found: dict[str, Observation], everyone: dict[str, Observation]
     ) -> list[str]:
-        """Add the hosts that the surveyed ones' member lists name; give the new names.
+        """Add the hosts that the surveyed ones' member lists name; give the new names."""
+        new: list[str] = []
+        for spec in self._strangers(found.values(), everyone.values()):
+            self.specs[spec.name] = spec
+            new.append(spec.name)
+        return new
+
+    def _strangers(
+        self, told_by: Iterable[Observation], everyone: Iterable[Observation]
+    ) -> Iterator[HostSpec]:
+        """Hosts that member lists name and nobody knows yet; add each before asking for the next.
 
         An address that a surveyed host says it has is no new host, whatever that one is called.
         """
-        new: list[str] = []
-        surveyed = [o.survey for o in everyone.values() if o.survey is not None]
-        here = {address for survey in surveyed for address in survey.addresses}
-        for host, observation in list(found.items()):
-            if observation.survey is None:
+        here = {address for o in everyone if o.survey for address in o.survey.addresses}
+        for observation in list(told_by):
+            if observation.survey is None or observation.host not in self.specs:
                 continue
-            survey, spec_of_host = observation.survey, self.specs[host]
-            for spec in hosts_from_members(survey, spec_of_host, self._access):
+            model = self.specs[observation.host]
+            for spec in hosts_from_members(observation.survey, model, self._access):
                 known = {self._address(h) for h in self.specs} | set(self.specs)
                 if not {spec.name, self._spec_address(spec)} & (known | here):
-                    self.specs[spec.name] = spec
-                    new.append(spec.name)
-        return new
+                    yield spec
 
     def _spec_address(self, spec: HostSpec) -> str:
         return spec.address or resolve(spec, self._access).hostname
@@ -217,6 +230,41 @@ class Fleet:
             if isinstance(sighting, Sighting):
                 result[key.partition("|")[0]].append(sighting)
         return result
+
+    # ---- locks -------------------------------------------------------------------------------
+
+    def to_lock(self, needed: Iterable[str]) -> list[str]:
+        """Name every host that a plan's lock belongs on, in one order for every operator.
+
+        The hosts needed, all others of the fleet, and members that the inventory leaves out: two
+        runs that know different hosts of one cluster meet on one of them. Each machine is named
+        once; in the order of the machines' own identity, so that of two runs that begin at the same
+        moment the one that gets the first host gets them all.
+        """
+        if self._complete:
+            self._look_beyond()
+        machines: dict[tuple[str, ...], str] = {}
+        for name in [*needed, *self.specs, *self._beyond]:
+            if name in self.specs or name in self._beyond:
+                machines.setdefault(self._machine(name), name)
+        return [name for _machine, name in sorted(machines.items())]
+
+    def _look_beyond(self) -> None:
+        """Find members that an inventory does not name, by the best witness' list alone."""
+        members = choose(distinct(self._seen)[0]).members
+        urls = {url for member in members for url in member.peer_urls}
+        addresses = {urlsplit(url).hostname for url in urls} | {m.name for m in members}
+        for spec in self._strangers(self._seen, self._seen):
+            if {spec.name, self._spec_address(spec)} & addresses:
+                self._beyond[spec.name] = spec
+
+    def _machine(self, name: str) -> tuple[str, ...]:
+        """What makes a machine itself (see matching.distinct); of one not surveyed, its address."""
+        survey = next((o.survey for o in self._seen if o.host == name and o.survey), None)
+        if survey is None or not survey.machine_id:
+            spec = self.specs.get(name) or self._beyond[name]
+            return "~", self._spec_address(spec), name
+        return survey.machine_id, survey.hostname, survey.boot_id, *survey.addresses
 
     def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
         """Give the lock of every host that answers; `errors` says why the others do not.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.errors import Paused, Refused, RescueError, Unreachable, UsageError
+from agent.errors import Damaged, Locked, Paused, Refused, RescueError, Unreachable, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step, plan_to_plain
 from coordinator.channel import fan_out
@@ -30,6 +31,9 @@ class Listener(Protocol):
 
     def progress(self, step: Step, text: str) -> None:
         """Hear what a step is waiting for."""
+
+    def say(self, text: str) -> None:
+        """Hear what else is worth a line."""
 
 
 @dataclass
@@ -65,8 +69,9 @@ class Sequencer:
     def __init__(self, fleet: Fleet, plan: Plan, listener: Listener) -> None:
         self._fleet, self._plan, self._listener = fleet, plan, listener
         self._token = 0
+        self._run_id = secrets.token_hex(8)
         self._begun: set[str] = set()
-        self._is_untouched = True
+        self._new: set[str] = set()
         self.report = Report()
 
     def _hosts(self) -> list[str]:
@@ -74,14 +79,29 @@ class Sequencer:
         return list(dict.fromkeys(step.host for step in self._plan.steps()))
 
     def begin(self, given_up: Collection[str] = ()) -> None:
-        """Take the lock on every host that answers, with a token larger than any seen.
+        """Take the lock on every host of the cluster that answers, with the largest token yet.
 
-        Raises Locked where another plan holds one, and Unreachable where a host that the plan
-        needs now, and that is not `given_up`, does not answer.
+        Hosts without steps are locked too, and one after the other in an order that is the same
+        for everyone: of two runs that begin at the same moment one gets all, or neither. Raises
+        Locked where another plan holds one, and Unreachable where a host that the plan needs now,
+        and that is not `given_up`, does not answer.
         """
-        hosts = [host for host in self._hosts() if host not in given_up]
-        locks = self._fleet.locks(hosts)
-        errors = {h: self._fleet.errors.get(h) for h in hosts if h not in locks}
+        needed = [host for host in self._hosts() if host not in given_up]
+        everyone = [h for h in self._fleet.to_lock(needed) if h not in given_up]
+        locks = self._fleet.locks(everyone)
+        errors = {h: self._fleet.errors.get(h) for h in everyone if h not in locks}
+        self._refuse_unless_known({h: errors[h] for h in needed if h in errors})
+        self._tell_unlocked({h: e for h, e in errors.items() if h not in needed})
+        self._token = 1 + max((lock.token for lock in locks.values() if lock), default=0)
+        try:
+            for host in (h for h in everyone if h in locks):
+                self._note_begun(host, self._begin_one(host))
+        except RescueError:
+            self._end("rolled-back", self._new)
+            raise
+
+    def _refuse_unless_known(self, errors: Mapping[str, RescueError | None]) -> None:
+        """Raise why the locks of hosts with steps cannot be read, where the plan cannot wait."""
         for error in errors.values():
             if error is not None and not isinstance(error, Unreachable):
                 raise error  # it answers, and says itself what is wrong there
@@ -94,27 +114,25 @@ class Sequencer:
                 "the plan has steps there, and whether they are done is known only there",
                 f"make it reachable; gone for good: fab resume --drop {silent[0]}",
             )
-        self._token = 1 + max((lock.token for lock in locks.values() if lock), default=0)
-        for host, answer in fan_out(locks, self._begin_one).items():
-            if isinstance(answer, RescueError):
-                self._give_back()
-                raise answer
-            self._note_begun(host, answer)
+
+    def _tell_unlocked(self, errors: Mapping[str, RescueError | None]) -> None:
+        """Name the hosts without steps that cannot be locked; raise where a lock is unreadable."""
+        for host, error in errors.items():
+            if isinstance(error, Damaged):
+                raise error
+            told = " ".join(error.seen.split()) if error else "no answer"
+            self._listener.say(f"not locked: {told if told.startswith(host) else host}")
 
     def _begin_one(self, host: str) -> Any:
         plan = plan_to_plain(self._plan)
-        args = {"plan": plan, "holder": holder(), "token": self._token}
+        args = {"plan": plan, "holder": holder(), "token": self._token, "run": self._run_id}
         return self._fleet.call(host, "begin", args)
 
     def _note_begun(self, host: str, answer: dict[str, Any]) -> None:
         self._begun.add(host)
         self.report.done |= set(answer["done"])
-        self._is_untouched = self._is_untouched and not (answer["done"] or answer["begun"])
-
-    def _give_back(self) -> None:
-        """Give back locks taken, where no step was begun under them."""
-        if self._is_untouched:
-            self._end("rolled-back", self._begun)
+        if answer["new"]:  # else it was open before, and is not ours alone to close
+            self._new.add(host)
 
     def run(self) -> Report:
         """Run every stage that can be run. Raises the error of the first step that fails."""
@@ -138,8 +156,19 @@ class Sequencer:
         if not self._fleet.is_up(host):
             return False
         if host not in self._begun:
+            self._require_not_replaced()
             self._note_begun(host, self._begin_one(host))
         return True
+
+    def _require_not_replaced(self) -> None:
+        """Raise Locked where another run took this plan over: it must not begin anywhere else."""
+        for host, lock in self._fleet.locks(sorted(self._begun)).items():
+            if lock and (lock.plan, lock.run) not in (("", ""), (self._plan.id, self._run_id)):
+                raise Locked(
+                    f"{host}: {lock.holder} has taken plan {lock.plan[:12]} over",
+                    "an order of a coordinator that was replaced must not be carried out",
+                    "fab journal",
+                )
 
     def _run_stage(self, stage: Stage) -> None:
         """Run the steps not yet done; a look is repeated where anything is left to do after it."""
@@ -207,7 +236,14 @@ class Sequencer:
                 "the cluster serves; what is left waits for these hosts",
                 f"when they are back: fab resume   (gone for good: fab resume {drop})",
             )
-        self._raise_first(self._end("complete", self._begun))
+        self._close("complete")
+
+    def _close(self, kind: str) -> None:
+        """Close the plan everywhere; where it had no steps, a host that is gone is only told of."""
+        own = set(self._hosts())
+        for error in self._end(kind, self._begun - own):
+            self._listener.say(f"the plan is open there until the next run: {error.seen}")
+        self._raise_first(self._end(kind, self._begun & own))
 
     def _end(self, kind: str, hosts: set[str]) -> list[RescueError]:
         """Close the plan and give the locks back; the errors of hosts where that failed."""
@@ -243,7 +279,7 @@ class Sequencer:
             outcome = self._fleet.call(step.host, "undo", args, _STEP_SILENCE)
             self._listener.step(step, outcome["outcome"], outcome["seconds"], {})
             undone.append(step.id)
-        self._raise_first(self._end("rolled-back", self._begun))
+        self._close("rolled-back")
         return undone
 
     def give_up(self) -> bool:

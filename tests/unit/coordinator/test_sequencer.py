@@ -66,6 +66,9 @@ class Trees(Fleet):
     def is_up(self, host: str) -> bool:
         return host not in self.down
 
+    def to_lock(self, needed: Iterable[str]) -> list[str]:
+        return sorted({*needed, *HOSTS})
+
     def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
         answers = fan_out(hosts, lambda host: self.call(host, "lock", {}))
         self.errors.update({h: a for h, a in answers.items() if isinstance(a, RescueError)})
@@ -95,6 +98,10 @@ class Heard:
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.outcomes: list[str] = []
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def stage(self, number: int, total: int, stage: Stage, note: str = "") -> None:
         self.stages.append(f"{number}/{total} {stage.title}{' ' + note if note else ''}")
@@ -287,10 +294,17 @@ def test_giving_up_a_host_that_has_no_part_is_a_mistake(fleet: Trees) -> None:
 # ---- locks ---------------------------------------------------------------------------------------
 
 
+def held_by_another(fleet: Trees, host: str, token: int = 1) -> Plan:
+    """Another plan begun on this host alone, as by somebody who reached no other."""
+    other = plan(stage("other", (host, NOTHING)))
+    args = {"plan": codec.to_plain(other), "holder": "ann@desk pid 7", "token": token, "run": "r"}
+    VERBS["begin"](fleet.hosts[host], args, print)
+    return other
+
+
 def test_a_begin_that_is_refused_gives_the_locks_back(fleet: Trees) -> None:
-    other = plan(stage("other", ("m2", NOTHING)))
-    started(fleet, other)
-    with pytest.raises(Locked, match=f"plan {other.short_id} of .* holds this host"):
+    other = held_by_another(fleet, "m2")
+    with pytest.raises(Locked, match=f"plan {other.short_id} of ann@desk pid 7 holds this host"):
         started(fleet, TWO)
     assert fleet.holders() == {other.id}
     assert fleet.states() == {"m0": "rolled-back", "m1": "rolled-back", "m2": "open"}
@@ -302,11 +316,11 @@ def test_a_plan_with_work_done_keeps_its_locks_and_stays_open(fleet: Trees) -> N
     with pytest.raises(PreconditionFailed):
         started(fleet, stuck)[0].run()
     VERBS["end"](fleet.hosts["m2"], {"plan": stuck.id, "token": 1, "kind": "rolled-back"}, print)
-    started(fleet, plan(stage("other", ("m2", NOTHING))))
+    other = held_by_another(fleet, "m2", token=2)
     with pytest.raises(Locked):
         started(fleet, stuck)
-    assert fleet.states()["m0"] == "open"
-    assert stuck.id in fleet.holders()
+    assert (fleet.states()["m0"], fleet.states()["m1"]) == ("open", "open")
+    assert fleet.holders() == {stuck.id, other.id}
 
 
 def test_a_second_coordinator_takes_over_and_the_first_is_refused(fleet: Trees) -> None:
