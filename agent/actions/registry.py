@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.actions import (
+    control_plane,
     data,
     definitions,
     edits,
@@ -13,6 +14,8 @@ from agent.actions import (
     in_manifest,
     members,
     preflight,
+    restore,
+    restore_proof,
     scratch,
     services,
 )
@@ -41,6 +44,10 @@ _ALL: tuple[Action[Any], ...] = (
     members.RemoveMember(),
     members.AddLearner(),
     members.Promote(),
+    restore.RestoreSnapshot(),
+    restore_proof.ProveRestored(),
+    restore_proof.RemoveStaleLeases(),
+    control_plane.RestartControlPlane(),
     edits.SetInitialCluster(),
     edits.SetForceNewCluster(),
     edits.ClearForceNewCluster(),

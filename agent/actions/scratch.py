@@ -159,7 +159,7 @@ def scratch_argv(ctx: Context, where: Places, flags: list[str]) -> tuple[list[st
     return [binary, *flags], f"{where.work}/scratch.log"
 
 
-def _finish(ctx: Context, where: Places, facts: Mapping[str, object]) -> Data:
+def finish(ctx: Context, where: Places, facts: Mapping[str, object]) -> Data:
     """Write, after the scratch etcd has ended, that the copy is ready to be installed."""
     ctx.host.write_atomic(ready_marker(where), json.dumps(facts).encode())
     return dict(facts)
@@ -208,7 +208,7 @@ class SeedCluster(Action[ScratchArgs]):
             wait_for(
                 ctx.say, "the scratch etcd to be healthy and alone", probe, args.deadline, 0.05
             )
-        return _finish(ctx, where, facts)
+        return finish(ctx, where, facts)
 
 
 def alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
@@ -269,7 +269,7 @@ class Prejoin(Action[PrejoinArgs]):
                 return _caught_up(endpoint, config.client_tls, target, facts)
 
             wait_for(ctx.say, "the learner to catch up", probe, args.deadline, 0.05)
-        return _finish(ctx, where, facts)
+        return finish(ctx, where, facts)
 
     def undo(self, ctx: Context, args: PrejoinArgs, undo: Data) -> None:
         discard_work(ctx, data_places(ctx, args))

@@ -160,6 +160,30 @@ _SPECS = (
         final=True,
     ),
     ActionSpec(
+        "restore_snapshot",
+        "verify the snapshot and restore it beside the data, with a fresh cluster token",
+        "the file is the one that the plan was made for, and there is room; nothing is stopped",
+        "discard what was restored",
+    ),
+    ActionSpec(
+        "prove_restored",
+        "scratch etcd on the restored data, on loopback: it serves; stale API server leases go",
+        "a complete restore is there",
+        "nothing: only the restored data was touched, and it is discarded",
+    ),
+    ActionSpec(
+        "remove_stale_leases",
+        "remove the API server leases that came out of the snapshot",
+        "the restored cluster serves",
+        "nothing: a live API server writes its own anew within seconds",
+    ),
+    ActionSpec(
+        "restart_control_plane",
+        "restart kube-apiserver, -controller-manager, -scheduler and the kubelet, and prove it",
+        "the restored cluster serves: they remember revisions that it has not given out yet",
+        "nothing: they run, with nothing remembered",
+    ),
+    ActionSpec(
         "set_initial_cluster",
         "bring --initial-cluster and --initial-cluster-state up to date",
         "the other members hold the quorum while this one restarts",

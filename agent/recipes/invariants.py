@@ -13,13 +13,15 @@ from agent.errors import RescueError
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step
 from agent.recipes.cluster import Cluster
+from agent.recipes.restoring import restored
 from agent.recipes.rules import RULES
 from agent.recipes.world import Scene, World, scene_of, world_of
 
 _TIDYING = frozenset({"set_initial_cluster", "wait_serving"})
 _NEVER_PARALLEL = frozenset(
     {"member_remove", "member_add_learner", "member_promote", "seed_cluster", "seed_in_manifest",
-     "prejoin", "set_initial_cluster", "peers_silent", "guard_peers", "unguard_peers"}
+     "prejoin", "set_initial_cluster", "peers_silent", "guard_peers", "unguard_peers",
+     "remove_stale_leases"}
 )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def _end(world: World, scene: Scene, off: frozenset[str]) -> Iterator[str]:
     gone = scene.lost & (world.voters | world.learners)
     if gone and scene.plan.recipe == "remove-member":
         yield f"at the end: {', '.join(sorted(gone))} is still a member"
+    yield from restored(world, scene, off)
     left = {h for h, data in world.data.items() if data == "relocated"} - off
     if left:
         yield f"at the end: the data of {', '.join(sorted(left))} lies in quarantine only"

@@ -26,10 +26,11 @@ def peers_silent(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """Every other member that there was must be looked for."""
     endpoints = step.args.get("endpoints", ())
     w.silent = {str(e[0]) for e in endpoints if isinstance(e, (list, tuple)) and e}
-    rivals = scene.others(step.host) - w.ours - scene.lost
+    others = scene.others(step.host) - scene.restores  # which this plan stops itself
+    rivals = others - w.ours - scene.lost
     if scene.reseeds and rivals:
         yield f"looks for silence before {names(rivals)} were fenced"
-    left_out = {h for h in scene.others(step.host) if scene.urls[h]} - w.silent
+    left_out = {h for h in others if scene.urls[h]} - w.silent
     if left_out:
         yield f"does not look for {names(left_out)}"
     yield from ()
@@ -37,7 +38,7 @@ def peers_silent(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
 
 def guard_peers(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """The guard answers in the survivor's place: only right after a look that found nobody."""
-    if not scene.reseeds or step.host != scene.cluster.diagnosis.target:
+    if scene.restores or step.host not in scene.seeds:
         yield "turns members away that were not removed"
     if w.looked != step.host:
         yield "guards the peer port without a last look right before it"

@@ -91,7 +91,7 @@ def _seed(cluster: Cluster, in_manifest: bool) -> _Seed:
     config, survey = cluster.config(host), cluster.survey(host)
     offline = survey.offline if survey else None
     data_dir = config.data_dir if config else offline.data_dir if offline else ""
-    silent = _endpoints(cluster, [m.host for m in diagnosis.members if m.id and m.host != host])
+    silent = endpoints(cluster, [m.host for m in diagnosis.members if m.id and m.host != host])
     return _Seed(host, definition, data_dir, silent, in_manifest)
 
 
@@ -154,7 +154,7 @@ def _fence_others(builder: PlanBuilder, others: Sequence[str]) -> None:
     builder.stage("Fence the other members", steps, parallel=True)
 
 
-def _endpoints(cluster: Cluster, hosts: Sequence[str]) -> tuple[Endpoint, ...]:
+def endpoints(cluster: Cluster, hosts: Sequence[str]) -> tuple[Endpoint, ...]:
     """Peer and client ports of every other member: none may answer at the turning point."""
     found: list[Endpoint] = []
     for host in hosts:

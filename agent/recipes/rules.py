@@ -15,6 +15,13 @@ from agent.diagnosis.quorum import (
 )
 from agent.model.plan import Step
 from agent.recipes.looks import guard_peers, names, peers_silent, preflight, unguard_peers
+from agent.recipes.restoring import (
+    alone,
+    prove_restored,
+    remove_stale_leases,
+    restart_control_plane,
+    restore_snapshot,
+)
 from agent.recipes.world import Scene, World, text_of, texts_of
 
 Broken = Iterator[str]
@@ -42,7 +49,7 @@ def stop_etcd(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
 
 def fence(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """A fence may always be raised, but not on the rescued cluster's own seed, nor for a quorum."""
-    if step.host == w.seed or (scene.reseeds and step.host == scene.cluster.diagnosis.target):
+    if step.host == w.seed or step.host in scene.seeds:
         yield "fences the host that the cluster goes on from"
     yield from _stops(w, step.host, scene)
     w.park(step.host)
@@ -92,9 +99,10 @@ def relocate_data(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     yield from _needs_preflight(w, host, scene)
     if w.data.get(host, "original") != "original":
         yield f"moves data away that is {w.data[host]}"
-    if scene.reseeds and host == scene.cluster.diagnosis.target:
+    if host in scene.seeds:
         if host not in w.copied:
             yield "moves the survivor's data away with no copy of it"
+        yield from alone(w, step, scene)
     elif scene.reseeds and not (w.born and w.serving):
         yield "moves another member's data away before the rescued cluster serves"
     elif host not in w.fenced:
@@ -165,9 +173,11 @@ def unpark_definition(w: World, step: Step, scene: Scene, waits_for: str) -> Bro
         yield "starts etcd with its old identity: a rival"
     if data == "original" and host not in w.voters:
         yield "starts etcd on a host that is no voter, with the data it has"
-    if host == w.seed and not w.born:
-        yield from _may_start_seed(w, step)
-        w.voters, w.learners, w.serving, w.runs = {host}, set(), set(), set()
+    if host in scene.restores and not step.final:
+        yield "passes the point of no return without saying so"
+    if not w.born and (host in scene.restores or host == w.seed):
+        yield from _may_start_seed(w, step, scene)
+        w.voters, w.learners, w.serving, w.runs = {*(scene.restores or {host})}, set(), set(), set()
         w.born, w.quorate = True, False
     w.definition[host] = "in-place"
     w.runs.add(host)
@@ -194,7 +204,8 @@ def wait_serving(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     w.serving.add(host)
     w.restarting.discard(host)
     w.unproved.discard(host)
-    w.quorate = True
+    # Members that were restored together are waited for one after the other.
+    w.quorate = w.quorate or not scene.restores or w.has_quorum()
 
 
 def member_remove(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
@@ -299,6 +310,8 @@ def _acts(w: World, step: Step) -> Broken:
 
 def _stops(w: World, host: str, scene: Scene) -> Broken:
     """Stopping a voter that serves must leave a quorum."""
+    if scene.discards:
+        return
     if host in w.serving & w.voters and w.has_quorum() and not w.has_quorum(without=host):
         yield "stops a voter that the quorum needs"
 
@@ -329,9 +342,9 @@ def _may_force(w: World, step: Step, scene: Scene) -> Broken:
         yield "forces a new cluster before it was seen that no other member answers"
 
 
-def _may_start_seed(w: World, step: Step) -> Broken:
+def _may_start_seed(w: World, step: Step, scene: Scene) -> Broken:
     """The point of no return: right after a last look, on the finished copy."""
-    if w.looked != step.host:
+    if w.looked != step.host and w.looked not in scene.restores:
         yield "passes the point of no return without a last look right before it"
     if not step.final:
         yield "passes the point of no return without saying so"
@@ -341,8 +354,8 @@ def _may_start_seed(w: World, step: Step) -> Broken:
 
 def _looked_first(w: World, step: Step, scene: Scene) -> Broken:
     """The survivor is stopped only where nobody else is seen to serve."""
-    is_seed = scene.reseeds and step.host == scene.cluster.diagnosis.target
-    if is_seed and {h for h in scene.others(step.host) if scene.urls[h]} - w.silent:
+    others = scene.others(step.host) - scene.restores
+    if step.host in scene.seeds and {h for h in others if scene.urls[h]} - w.silent:
         yield "stops the survivor before it was seen that no other member answers"
 
 
@@ -365,6 +378,7 @@ RULES: dict[str, Rule] = {
         copy_data, relocate_data, install_data, seed_cluster, seed_in_manifest, prejoin,
         restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
         set_initial_cluster,
+        restore_snapshot, prove_restored, remove_stale_leases, restart_control_plane,
     )
 }  # fmt: skip
 """Action → rule. What has none (the flag by itself, data brought back) is no part of a recipe."""

@@ -23,6 +23,8 @@ class World:
     not yet seen to serve. silent: names that did not answer when last looked; `looked` is the host
     that looked in the step before, `guarded` the one whose peer port is guarded. quorate: reads
     are answered. seed: the host whose membership was rewritten; born: it was started again.
+    cleaned: the leases of API servers that a snapshot held are gone. renewed: hosts whose control
+    plane was restarted.
     """
 
     voters: set[str]
@@ -47,6 +49,8 @@ class World:
     disturbed: bool = False
     seed: str = ""
     born: bool = False
+    cleaned: bool = False
+    renewed: set[str] = field(default_factory=set)
 
     def copy(self) -> World:
         """A world that goes its own way from here."""
@@ -72,7 +76,11 @@ class World:
 
 @dataclass(frozen=True)
 class Scene:
-    """What does not change while a plan runs. urls: host → its peer URLs."""
+    """What does not change while a plan runs. urls: host → its peer URLs.
+
+    reseeds: the cluster begins anew, from one member's data or from a snapshot. restores: hosts
+    whose data comes from a snapshot. discards: by the operator's word, what is served is given up.
+    """
 
     plan: Plan
     cluster: Cluster
@@ -84,6 +92,15 @@ class Scene:
     fenced: frozenset[str]
     reseeds: bool
     steady: bool
+    restores: frozenset[str] = frozenset()
+    discards: bool = False
+
+    @property
+    def seeds(self) -> frozenset[str]:
+        """Hosts that the new cluster begins on; none where the cluster goes on."""
+        if self.restores or not self.reseeds:
+            return self.restores
+        return frozenset({self.cluster.diagnosis.target})
 
     def others(self, host: str) -> frozenset[str]:
         """The other voters that there were at the start."""
@@ -96,12 +113,16 @@ class Scene:
         return rather if rather in found else found[0] if found else ""
 
 
+_BEGINS = frozenset({"seed_cluster", "seed_in_manifest", "restore_snapshot"})
+
+
 def scene_of(plan: Plan, cluster: Cluster) -> Scene:
     """What a plan is held against."""
     members = cluster.diagnosis.members
     hosts = [m.host for m in members]
     serving = {m.host for m in members if m.id and m.voter and m.serves}
     voters = frozenset(m.host for m in members if m.id and m.voter)
+    restores = [s for s in plan.steps() if s.action == "restore_snapshot"]
     return Scene(
         plan=plan,
         cluster=cluster,
@@ -111,8 +132,10 @@ def scene_of(plan: Plan, cluster: Cluster) -> Scene:
         lost=frozenset(m.host for m in members if declares(plan.declared_lost, m)),
         surveyed=frozenset(host for host in hosts if cluster.survey(host) is not None),
         fenced=frozenset(host for host in hosts if cluster.is_fenced(host)),
-        reseeds=any(s.action in ("seed_cluster", "seed_in_manifest") for s in plan.steps()),
+        reseeds=any(s.action in _BEGINS for s in plan.steps()),
         steady=len(serving) >= quorum(len(voters)),
+        restores=frozenset(step.host for step in restores),
+        discards=any(step.args.get("discard") is True for step in restores),
     )
 
 

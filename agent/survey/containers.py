@@ -44,7 +44,7 @@ def read_runtime(
     crictl = host.which("crictl")
     if not crictl:
         return Runtime(False, error="crictl is not installed on this host")
-    base = [crictl, *_endpoint(host), "--timeout", f"{max(timeout - 1, 1):g}s"]
+    base = crictl_base(host, crictl, timeout)
     container = f"{_LABEL}container.name={platform.container}"
     namespace = f"{_LABEL}pod.namespace={platform.namespace}"
     ps = [*base, "ps", "-a", "--label", container, "--label", namespace, "-o", "json"]
@@ -62,6 +62,35 @@ def read_runtime(
     if ends:
         containers = _with_exit(host, base, containers, timeout)
     return Runtime(True, containers, ready)
+
+
+def crictl_base(host: Host, crictl: str, timeout: float) -> list[str]:
+    """How every call of crictl begins: the endpoint that the kubelet uses, and a deadline."""
+    return [crictl, *_endpoint(host), "--timeout", f"{max(timeout - 1, 1):g}s"]
+
+
+def running_containers(
+    host: Host, namespace: str, timeout: float = 10.0
+) -> tuple[tuple[str, str, float], ...]:
+    """(container name, ID, time created) of what runs in a namespace.
+
+    Empty where there is no crictl. Raises CommandFailed where the runtime does not answer, Damaged.
+    """
+    crictl = host.which("crictl")
+    if not crictl:
+        return ()
+    label = f"{_LABEL}pod.namespace={namespace}"
+    argv = [*crictl_base(host, crictl, timeout), "ps", "--label", label, "-o", "json"]
+    items = _listed(host.run(argv, timeout=timeout).stdout, "containers")
+    return tuple(
+        (
+            str(_dict(item, "labels").get(f"{_LABEL}container.name", "")),
+            str(item.get("id", "")),
+            parse_time(_scalar(item.get("createdAt"))),
+        )
+        for item in items
+        if item.get("state") == "CONTAINER_RUNNING"
+    )
 
 
 def parse_containers(text: str) -> tuple[Container, ...]:

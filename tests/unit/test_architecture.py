@@ -146,6 +146,7 @@ DOOR = (
     "agent/new_tree.py",
 )  # fmt: skip
 BESIDE_THE_DOOR = {
+    "agent/actions/adopt.py": "gives a tree owners and labels, below host.real",
     "agent/actions/tree.py": "copies a tree with holes, owners and xattrs, below host.real",
     "agent/actions/binary.py": "puts a binary in place by a rename, below host.real",
     "agent/actions/edits.py": "gives a file its times back, below host.real",

@@ -1,0 +1,97 @@
+"""Restarts what keeps etcd's revisions in memory: API server, controllers, scheduler, kubelet.
+
+After a restore the revisions count on from the snapshot's. Whoever remembers later ones misses
+events, and fights the restored data; a fresh start is the cure where the revision cannot be raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data, wait_for
+from agent.errors import RescueError, StepFailed
+from agent.survey.containers import running_containers
+from agent.survey.processes import read_service
+
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_GRACE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class RestartArgs:
+    """components: names of containers or of units. deadline: seconds until all run again."""
+
+    components: tuple[str, ...] = COMPONENTS
+    deadline: float = 300.0
+
+
+class RestartControlPlane(Action[RestartArgs]):
+    """Stop the components' containers (or restart their units), restart the kubelet, prove it.
+
+    The kubelet starts a static pod's container again by itself; its own restart clears a back-off.
+    The proof is the time of the start, of containers that run now and of units that are active.
+    What does not run before is not started.
+    """
+
+    name = "restart_control_plane"
+    args_type = RestartArgs
+
+    def is_done(self, ctx: Context, args: RestartArgs, undo: Optional[Data]) -> bool:
+        return undo is not None and not _left(ctx, undo)
+
+    def prepare(self, ctx: Context, args: RestartArgs) -> Data:
+        """What must have been started after `since`, seconds of the host's clock."""
+        names = {name for name, _id, _created in _running(ctx)}
+        units = [f"{name}.service" for name in args.components]
+        units += [ctx.platform.kubelet_unit] if ctx.platform.kubelet_unit else []
+        active = [u for u in units if read_service(ctx.host, u).active == "active"]
+        containers = sorted(names & set(args.components))
+        return {"since": ctx.host.now(), "containers": containers, "units": active}
+
+    def act(self, ctx: Context, args: RestartArgs, undo: Data) -> Data:
+        for name, number, created in _running(ctx):
+            if name in undo["containers"] and created < undo["since"]:
+                stop = ["crictl", "stop", "--timeout", str(_GRACE_SECONDS), number]
+                ctx.host.run(stop, timeout=_GRACE_SECONDS + 20)
+        for unit in undo["units"]:
+            if read_service(ctx.host, unit).since < undo["since"]:
+                ctx.host.run(["systemctl", "restart", unit], timeout=120)
+
+        def probe() -> tuple[bool, str]:
+            left = _left(ctx, undo)
+            return not left, f"not yet: {', '.join(left)}"
+
+        wait_for(
+            ctx.say, "the control plane to run anew", probe, args.deadline, 0.5,
+            next="look at: crictl ps -a; journalctl -u kubelet",
+        )  # fmt: skip
+        started = [*undo["containers"], *undo["units"]]
+        return {"seen": f"started anew: {', '.join(started) or 'nothing runs here'}"}
+
+    def prove(self, ctx: Context, args: RestartArgs, undo: Data) -> None:
+        left = _left(ctx, undo)
+        if left:
+            raise StepFailed(f"not started anew: {', '.join(left)}")
+
+
+def _running(ctx: Context) -> Sequence[tuple[str, str, float]]:
+    return running_containers(ctx.host, ctx.platform.namespace)
+
+
+def _left(ctx: Context, undo: Data) -> list[str]:
+    """What has not been started since: names of containers and units."""
+    since = undo["since"]
+    try:
+        running = _running(ctx)
+    except RescueError as error:
+        return [error.seen]
+    old = {name for name, _id, created in running if created < since}
+    new = {name for name, _id, created in running if created >= since}
+    left = [name for name in undo["containers"] if name in old or name not in new]
+    for unit in undo["units"]:
+        service = read_service(ctx.host, unit)
+        if service.active != "active" or service.since < since:
+            left.append(unit)
+    return left

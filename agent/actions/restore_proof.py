@@ -1,0 +1,144 @@
+"""Proves restored data on a scratch etcd, and takes what must not come back out of it.
+
+A snapshot holds the leases of API servers as they were: a dead one's keep its address among the
+endpoints of the `kubernetes` service (`/registry/masterleases/`, kubernetes
+pkg/controlplane/reconcilers/lease.go). They go before the restored data serves anybody; API servers
+that live write their own anew within seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.adopt import adopt
+from agent.actions.base import Action, Context, Data, wait_for
+from agent.actions.data import DataArgs, copied_marker, data_places, ready_marker
+from agent.actions.definitions import current_config
+from agent.actions.scratch import (
+    alone,
+    common_flags,
+    finish,
+    free_ports,
+    loopback_flags,
+    running,
+    scratch_argv,
+)
+from agent.errors import PreconditionFailed, RescueError, StepFailed
+from agent.etcd_client import EtcdClient, prefix_end
+from agent.model.facts import EtcdConfig
+from agent.survey.online import local_endpoint
+
+MASTER_LEASES = b"/registry/masterleases/"
+_ALL = b"\0"
+
+
+@dataclass(frozen=True)
+class ProveArgs(DataArgs):
+    """revision: where the restored data begins. keys: how many there must be; -1: not counted.
+
+    deadline: seconds until it serves.
+    """
+
+    revision: int = 0
+    keys: int = -1
+    deadline: float = 300.0
+
+
+class ProveRestored(Action[ProveArgs]):
+    """Start the restored data once, on loopback and alone; count it, and remove stale leases."""
+
+    name = "prove_restored"
+    args_type = ProveArgs
+
+    def check(self, ctx: Context, args: ProveArgs) -> None:
+        where = data_places(ctx, args)
+        if not (ctx.host.exists(copied_marker(where)) and ctx.host.is_dir(where.work_member)):
+            raise PreconditionFailed(f"no restored data in {where.work}", next="fab resume")
+
+    def is_done(self, ctx: Context, args: ProveArgs, undo: Optional[Data]) -> bool:
+        return ctx.host.exists(ready_marker(data_places(ctx, args)))
+
+    def act(self, ctx: Context, args: ProveArgs, undo: Data) -> Data:
+        where, config = data_places(ctx, args), current_config(ctx)
+        client_port, peer_port = free_ports(2)
+        flags = common_flags(ctx, config, where, client_port) + loopback_flags(config, peer_port)
+        argv, log = scratch_argv(ctx, where, flags)
+        scheme = "https" if config.server_tls.cert else "http"
+        endpoint = f"{scheme}://127.0.0.1:{client_port}"
+        facts: dict[str, object] = {}
+        with running(ctx, argv, log) as died:
+
+            def probe() -> tuple[bool, str]:
+                if (why := died()) is not None:
+                    raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
+                return alone(endpoint, config.client_tls, facts)
+
+            wait_for(ctx.say, "the restored data to serve", probe, args.deadline, 0.05)
+            with EtcdClient(endpoint, config.client_tls, timeout=60.0) as client:
+                facts.update(_look(client, args))
+        adopt(ctx.host, where.work_member, where.data_dir)
+        return finish(ctx, where, facts)
+
+    def prove(self, ctx: Context, args: ProveArgs, undo: Data) -> None:
+        if not self.is_done(ctx, args, undo):
+            raise StepFailed("the restored data was not finished")
+
+
+def _look(client: EtcdClient, args: ProveArgs) -> Data:
+    """Hold what is served against what was verified, then remove the stale leases."""
+    revision = client.status().revision
+    if revision < args.revision:
+        raise StepFailed(
+            f"the restored data is at revision {revision}, not at {args.revision} or later",
+            "the tool did not do what it was told",
+            "fab rollback",
+        )
+    counted = client.range(_ALL, _ALL, count_only=True).count if args.keys >= 0 else -1
+    if counted != args.keys:
+        raise StepFailed(
+            f"the restored data has {counted} keys, the snapshot {args.keys}",
+            "what was restored is not what was verified",
+            "fab rollback",
+        )
+    removed = client.delete(MASTER_LEASES, prefix_end(MASTER_LEASES))
+    keys = f"{counted} keys, " if counted >= 0 else ""
+    seen = f"{keys}revision {revision}, {removed} stale API server leases removed"
+    return {"seen": seen, "removed_leases": removed, "keys": counted}
+
+
+@dataclass(frozen=True)
+class LeasesArgs:
+    """revision: leases that were written later are those of API servers that live."""
+
+    revision: int
+
+
+class RemoveStaleLeases(Action[LeasesArgs]):
+    """Remove the snapshot's leases of API servers through the etcd that serves here."""
+
+    name = "remove_stale_leases"
+    args_type = LeasesArgs
+
+    def is_done(self, ctx: Context, args: LeasesArgs, undo: Optional[Data]) -> bool:
+        try:
+            with _client(current_config(ctx)) as client:
+                return not _stale(client, args.revision)
+        except RescueError:
+            return False
+
+    def act(self, ctx: Context, args: LeasesArgs, undo: Data) -> Data:
+        with _client(current_config(ctx)) as client:
+            stale = _stale(client, args.revision)
+            for key in stale:
+                client.delete(key)
+        return {"seen": f"{len(stale)} stale API server leases removed"}
+
+
+def _client(config: EtcdConfig) -> EtcdClient:
+    return EtcdClient(local_endpoint(config), config.client_tls, timeout=10.0)
+
+
+def _stale(client: EtcdClient, revision: int) -> list[bytes]:
+    found = client.range(MASTER_LEASES, prefix_end(MASTER_LEASES), keys_only=True)
+    return [pair.key for pair in found.kvs if pair.mod_revision <= revision]

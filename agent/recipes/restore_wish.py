@@ -1,0 +1,189 @@
+"""What a restore is asked for, what forbids it, and what the operator must know before a yes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.diagnosis.advice import RESTART, declares
+from agent.diagnosis.quorum import quorum
+from agent.diagnosis.revisions import Bump
+from agent.errors import Refused
+from agent.model.verdict import MemberState, MemberVerdict
+from agent.recipes.cluster import Cluster, Definition
+
+
+@dataclass(frozen=True)
+class Source:
+    """The snapshot, as verified. paths: host → where it lies there. copy: a file without a hash.
+
+    revision, keys: what it holds. label: how the operator called it.
+    """
+
+    label: str
+    paths: dict[str, str]
+    sha256: str
+    size: int
+    revision: int
+    keys: int
+    copy: bool = False
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator asked for, and what was found out for it.
+
+    hosts: those restored; one, or all of them at once. bump: None where a tool cannot raise the
+    revision, and the control plane is restarted instead. lost: declared so. discard: given up by
+    the operator's word, what is served or could be. tool: a path on the hosts. rehearse: count the
+    keys of the restored data before anything stops.
+    """
+
+    source: Source
+    hosts: tuple[str, ...]
+    token: str
+    bump: Optional[Bump]
+    lost: tuple[str, ...] = ()
+    discard: bool = False
+    tool: str = ""
+    rehearse: bool = True
+
+
+def needed_names(cluster: Cluster, wish: Wish) -> tuple[tuple[str, str], ...]:
+    """(name, reason) of each member that was not seen and not declared lost yet."""
+    return tuple(
+        (
+            m.host,
+            f"not seen ({m.why}): if it still runs or comes back it goes on with the old data, "
+            "beside the restored cluster",
+        )
+        for m in others_of(cluster, wish)
+        if cluster.survey(m.host) is None and m.id and not declares(wish.lost, m)
+    )
+
+
+# ---- what forbids it -----------------------------------------------------------------------------
+
+
+def require_given_up(cluster: Cluster, wish: Wish) -> None:
+    """Rule 1: what is served, or comes back by a mere start, is not thrown away by mistake."""
+    diagnosis = cluster.diagnosis
+    serving = [m.host for m in diagnosis.members if m.serves]
+    running = [m.host for m in diagnosis.members if m.voter and m.id and m.runs and m.usable]
+    if wish.discard:
+        return
+    if serving:
+        seen = f"linearizable reads work ({', '.join(serving)})"
+        why = f"the cluster is there; a restore throws away what it has {_newer(cluster, wish)}"
+        then = "fab diagnose"
+    elif diagnosis.recipe == RESTART:
+        seen = diagnosis.recipe_why
+        why = f"that loses nothing; a restore loses what they have {_newer(cluster, wish)}"
+        then = f"fab rescue-node {diagnosis.target}"
+    elif running and len(running) >= quorum(diagnosis.voters):
+        seen = f"{', '.join(running)} run with intact data, and they are a quorum"
+        why = "they may serve again in a moment, with everything"
+        then = "wait a minute, then: fab diagnose"
+    else:
+        return
+    raise Refused(seen, why, f"{then}; if it is to be thrown away: --discard-current")
+
+
+def _newer(cluster: Cluster, wish: Wish) -> str:
+    newest = max((m.revision for m in cluster.diagnosis.members), default=0)
+    if newest > wish.source.revision:
+        return f"beyond the snapshot: {newest - wish.source.revision} revisions"
+    return "beside the snapshot"
+
+
+def others_of(cluster: Cluster, wish: Wish) -> list[MemberVerdict]:
+    """Members and hosts of the cluster that are not restored, and could be in the way."""
+    return [
+        m
+        for m in cluster.diagnosis.members
+        if m.host not in wish.hosts and (m.id or m.runs or m.definition in ("in-place", "parked"))
+    ]
+
+
+def require_declared(cluster: Cluster, others: Sequence[MemberVerdict], wish: Wish) -> None:
+    """Rule 4: SSH that fails does not show that etcd is gone."""
+    alive = [m for m in others if cluster.survey(m.host) is None and m.seen_alive]
+    if alive:
+        raise Refused(
+            f"{alive[0].host}: {alive[0].seen_alive}, and it cannot be logged in to",
+            "a member that goes on with the old data beside the restored one splits the cluster",
+            f"make SSH to {alive[0].host} work, or power it off, then run this again",
+        )
+    missing = [name for name, _reason in needed_names(cluster, wish)]
+    if missing:
+        words = " ".join(f"--lost {host}" for host in missing)
+        raise Refused(
+            f"{', '.join(missing)}: not surveyed, and not declared lost",
+            "a member that still runs would go on with the old data beside the restored cluster",
+            f"make SSH to them work; or, if they are off and stay off: fab restore … {words}",
+        )
+
+
+def require_definition(cluster: Cluster, host: str) -> Definition:
+    """The definition of a host to restore. Raises Refused where there is none."""
+    definition = cluster.definition(host)
+    if definition is None or cluster.config(host) is None:
+        raise Refused(
+            f"{host}: no etcd definition, in place or parked",
+            "nothing says how its etcd is meant to run",
+            f"on {host}: kubeadm init phase etcd local --config KUBEADM.yaml (or put the "
+            "definition back from a backup set), then run this again",
+        )
+    return definition
+
+
+# ---- what to say ---------------------------------------------------------------------------------
+
+
+def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
+    """What the operator must know before saying yes."""
+    source, bump = wish.source, wish.bump
+    found = []
+    for member in cluster.diagnosis.members:
+        if member.revision > source.revision:
+            found.append(
+                f"{member.host} is at revision {member.revision}: "
+                f"{member.revision - source.revision} revisions after the snapshot are lost"
+            )
+    if not found:
+        found.append(f"everything that was written after revision {source.revision} is lost")
+    if cluster.diagnosis.recipe == "reseed":
+        found.append(
+            f"{cluster.diagnosis.target} could be kept instead: fab rescue-quorum would keep "
+            f"revision {cluster.verdict(cluster.diagnosis.target).revision}"
+        )
+    found.append(_gap(source, bump))
+    absent = [m.host for m in cluster.diagnosis.members if m.state in _ABSENT]
+    if absent:
+        found.append(
+            f"{', '.join(absent)}: with the old data they would serve the old cluster again as "
+            "soon as they are a quorum; keep them off until fab resume fences them"
+        )
+    return found
+
+
+_ABSENT = (MemberState.UNREACHABLE, MemberState.GHOST)
+
+
+def _gap(source: Source, bump: Optional[Bump]) -> str:
+    """The revision gap, and what it means."""
+    if bump is None:
+        return (
+            f"revisions go on from {source.revision}, and the tool here cannot raise them: every "
+            "kube-apiserver, controller-manager, scheduler and kubelet of the control plane is "
+            "restarted; restart the kubelets of all workers yourself: systemctl restart kubelet"
+        )
+    gap = "the highest found"
+    if bump.missing:
+        gap = f"{bump.missing} behind the highest found, {bump.highest} ({bump.source})"
+    return (
+        f"the snapshot's revision {source.revision} is {gap}; "
+        f"it is raised by {bump.amount} to {bump.revision} ({bump.margin} of it for {bump.reason}) "
+        "and all before is marked compacted: every watch begins anew"
+    )
