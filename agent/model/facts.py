@@ -133,8 +133,9 @@ class EtcdConfig:
     """What etcd on this host will run with, and where each value comes from.
 
     definition: the file that makes etcd run (a manifest, a unit). flags: name without dashes →
-    value, as given. sources: flag → file. Paths are the host's: container paths are mapped through
-    the pod's volumes. problems: what a person must look at before anything is done with it.
+    value, as given. sources: flag → file (of a unit FILE:LINE). Paths are the host's: container
+    paths are mapped through the pod's volumes. problems: what a person must look at before anything
+    is done with it. files: all that a unit consists of. program: the etcd that a unit runs.
     """
 
     definition: str
@@ -157,6 +158,8 @@ class EtcdConfig:
     flags: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,11 +198,17 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Service:
-    """A systemd unit. active: the ActiveState; empty where systemd does not answer."""
+    """A systemd unit. active: the ActiveState; empty where systemd does not answer.
+
+    sub: SubState; restarts: NRestarts, those by systemd itself; enabled: UnitFileState.
+    """
 
     name: str
     active: str
     since: float = 0.0
+    sub: str = ""
+    restarts: int = 0
+    enabled: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,11 @@ class Cause:
 
 @dataclass(frozen=True)
 class Certificate:
-    """One certificate file in use by etcd. problems is empty when it will do now."""
+    """One certificate file in use by etcd. problems is empty when it will do now.
+
+    fingerprint: sha256 of the certificate, hex. key: of a CA, whether the key to issue with lies
+    beside it: "present", "missing", "other" (it belongs to another certificate) or "" (not looked).
+    """
 
     path: str
     role: str
@@ -242,6 +255,8 @@ class Certificate:
     not_after: float = 0.0
     sans: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    fingerprint: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -322,7 +337,7 @@ class Survey:
     """All read-only facts of one host, taken in one go.
 
     config: of the definition in place. parked_config: of the one parked last, where none is in
-    place; its `definition` is where it is parked.
+    place; its `definition` is where it is parked. unit: the one that runs etcd, where a unit does.
     """
 
     format: int
@@ -353,6 +368,7 @@ class Survey:
     lock: Optional[Lock] = None
     problems: tuple[str, ...] = ()
     parked_config: Optional[EtcdConfig] = None
+    unit: Optional[Service] = None
 
 
 @dataclass(frozen=True)
@@ -370,7 +386,8 @@ class Sighting:
 class Observation:
     """One host as the coordinator knows it: its survey, or why there is none, in one line.
 
-    next: what to do about that, where the error says it.
+    next: what to do about that, where the error says it. clock: seconds by which its clock is ahead
+    of the coordinator's, (at least, at most): the truth lies between, by the time a survey took.
     """
 
     host: str
@@ -379,3 +396,4 @@ class Observation:
     error: str = ""
     sightings: tuple[Sighting, ...] = ()
     next: str = ""
+    clock: Optional[tuple[float, float]] = None
