@@ -1,23 +1,18 @@
-"""Park and unpark the file that makes etcd run."""
+"""Park and unpark what makes etcd run: a manifest, or a unit."""
 
 from __future__ import annotations
 
 import json
 import os
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Optional
 
 from agent.actions.base import Action, Context, Data
-from agent.errors import PreconditionFailed, StepFailed
-from agent.host import Host
+from agent.actions.kind import file_hash as file_hash
+from agent.actions.kinds import kind_of
+from agent.errors import Damaged, PreconditionFailed, StepFailed
 from agent.model.facts import EtcdConfig, Parked
 from agent.survey.watched import PARKED_DIR, find_parked, read_config, read_watched
-
-
-def file_hash(host: Host, path: str) -> str:
-    """sha256 of a small file, as hex; empty where there is none."""
-    return sha256(host.read_bytes(path)).hexdigest() if host.exists(path) else ""
 
 
 def parked_here(ctx: Context) -> list[Parked]:
@@ -42,32 +37,29 @@ def current_config(ctx: Context) -> EtcdConfig:
     if strays:
         raise PreconditionFailed(
             f"{strays[0].path}: {strays[0].problem}",
-            "the kubelet runs every file of the watched directory; which one is meant is unclear",
-            f"move it out of {ctx.platform.manifest_dir}, then run this again",
+            "two definitions would run two etcds; which one is meant is unclear",
+            take_away(ctx, strays[0].path),
         )
     for parked in reversed(parked_here(ctx)):
         config = read_config(ctx.host, ctx.platform, parked.path)
         return replace(config, definition=parked.original or parked.path)
     raise PreconditionFailed(
-        "; ".join([f"no etcd definition in {ctx.platform.manifest_dir}, none parked", *problems]),
+        "; ".join([f"no etcd definition in {kind_of(ctx).where(ctx)}, none parked", *problems]),
         "nothing here says how etcd is meant to run",
-        "put the definition back, or make it with kubeadm, then run this again",
+        "put the definition back, from a backup of it or made anew, then run this again",
     )
 
 
+def take_away(ctx: Context, path: str) -> str:
+    """Give what a person does about a second definition."""
+    if ctx.platform.definition_kind == "unit":
+        return f"systemctl disable --now {os.path.basename(path)}, then run this again"
+    return f"move it out of {ctx.platform.manifest_dir}, then run this again"
+
+
 def require_watched(ctx: Context, path: str) -> None:
-    """Raise PreconditionFailed unless `path` lies right in the platform's watched directory."""
-    if os.path.dirname(path) != ctx.platform.manifest_dir or os.path.basename(path)[:1] == ".":
-        raise PreconditionFailed(
-            f"{path} is not a definition in {ctx.platform.manifest_dir}",
-            "only etcd's own definition is ever touched",
-        )
-    if ctx.host.is_link(path):
-        raise PreconditionFailed(
-            f"{path} is a symbolic link to {ctx.host.realpath(path)}",
-            "a link that is moved may lead nowhere",
-            f"cp --remove-destination {ctx.host.realpath(path)} {path}, then run this again",
-        )
+    """Raise PreconditionFailed unless `path` is a definition of etcd that may be parked."""
+    kind_of(ctx).require_own(ctx, path)
 
 
 @dataclass(frozen=True)
@@ -87,32 +79,33 @@ def parking_place(ctx: Context, path: str) -> str:
 
 
 def park(ctx: Context, path: str, digest: str, place: str) -> None:
-    """Move a definition to its parking place; nothing to do where it is there already."""
+    """Park a definition; nothing to do where it is parked already."""
     ctx.host.makedirs(PARKED_DIR)
     note_parked(ctx, Parked(place, path, digest, ctx.plan))
-    if ctx.host.exists(path):
-        ctx.host.move_new(path, place)
+    kind_of(ctx).hold(ctx, path, place)
 
 
 def note_parked(ctx: Context, parked: Parked) -> None:
-    """Write beside a parked definition where it belongs and what it must contain."""
-    note = {"original": parked.original, "sha256": parked.sha256, "plan": parked.plan}
+    """Write beside a parked definition where it belongs and what it must contain.
+
+    What an earlier note of it remembers stays: by now the host may look different.
+    """
+    kept = _note(ctx, parked.path) or kind_of(ctx).remember(ctx)
+    note = {**kept, "original": parked.original, "sha256": parked.sha256, "plan": parked.plan}
     ctx.host.write_atomic(f"{parked.path}.json", json.dumps(note).encode())
 
 
-def bring_back(ctx: Context, place: str, path: str) -> None:
-    """Move a parked definition back where it came from; nothing to do where it is there.
+def _note(ctx: Context, place: str) -> Data:
+    try:
+        told = json.loads(ctx.host.read_bytes(f"{place}.json", 65536))
+    except (OSError, Damaged, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
-    A move to another file system that could not remove the original (it had turned read-only)
-    leaves an equal copy: that is set aside under a name that nobody takes for a parked definition.
-    """
-    if not ctx.host.exists(place):
-        return
-    if file_hash(ctx.host, place) == file_hash(ctx.host, path):
-        folder, name = os.path.split(place)
-        ctx.host.rename_new(place, f"{folder}/.{name}.copy")
-    else:
-        ctx.host.move_new(place, path)
+
+def bring_back(ctx: Context, place: str, path: str, start: bool = True) -> None:
+    """Put a parked definition back where it belongs; nothing to do where it is there."""
+    kind_of(ctx).release(ctx, place, path, start)
 
 
 class ParkDefinition(Action[DefinitionArgs]):
@@ -124,7 +117,7 @@ class ParkDefinition(Action[DefinitionArgs]):
     def check(self, ctx: Context, args: DefinitionArgs) -> None:
         path = args.path or current_config(ctx).definition
         require_watched(ctx, path)
-        seen = file_hash(ctx.host, path)
+        seen = kind_of(ctx).digest(ctx, path)
         if not seen or seen != (args.sha256 or seen):
             raise PreconditionFailed(
                 f"{path} is {'gone' if not seen else 'not the file that was surveyed'}",
@@ -133,16 +126,22 @@ class ParkDefinition(Action[DefinitionArgs]):
             )
 
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
+        kind = kind_of(ctx)
         return (
             undo is not None
-            and not ctx.host.exists(undo["path"])
-            and file_hash(ctx.host, undo["parked"]) == undo["sha256"]
+            and not kind.is_there(ctx, undo["path"])
+            and kind.parked_digest(ctx, undo["parked"], undo["path"]) == undo["sha256"]
         )
 
     def prepare(self, ctx: Context, args: DefinitionArgs) -> Data:
         path = args.path or current_config(ctx).definition
-        digest = file_hash(ctx.host, path)
-        return {"path": path, "sha256": digest, "parked": parking_place(ctx, path)}
+        kind = kind_of(ctx)
+        return {
+            "path": path,
+            "sha256": kind.digest(ctx, path),
+            "parked": parking_place(ctx, path),
+            "started": kind.is_started(ctx),
+        }
 
     def act(self, ctx: Context, args: DefinitionArgs, undo: Data) -> Data:
         park(ctx, undo["path"], undo["sha256"], undo["parked"])
@@ -150,10 +149,10 @@ class ParkDefinition(Action[DefinitionArgs]):
 
     def prove(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{undo['path']} was not parked", "it is still in its directory")
+            raise StepFailed(f"{undo['path']} was not parked", "it still makes etcd run")
 
     def undo(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
-        bring_back(ctx, undo["parked"], undo["path"])
+        bring_back(ctx, undo["parked"], undo["path"], start=undo.get("started", True))
 
 
 class UnparkDefinition(Action[DefinitionArgs]):
@@ -165,7 +164,7 @@ class UnparkDefinition(Action[DefinitionArgs]):
     def check(self, ctx: Context, args: DefinitionArgs) -> None:
         parked = self._parked(ctx, args)
         require_watched(ctx, parked.original)
-        if ctx.host.exists(parked.original):
+        if kind_of(ctx).is_there(ctx, parked.original):
             raise PreconditionFailed(
                 f"{parked.original} is there already", "two definitions would run two etcds"
             )
@@ -185,18 +184,21 @@ class UnparkDefinition(Action[DefinitionArgs]):
                 f"look into {PARKED_DIR}",
             )
         parked = found[-1]
-        if file_hash(ctx.host, parked.path) != (args.sha256 or parked.sha256):
+        seen = kind_of(ctx).parked_digest(ctx, parked.path, parked.original)
+        if seen != (args.sha256 or parked.sha256):
             raise PreconditionFailed(
-                f"{parked.path} is not the file that was parked",
+                f"{parked.path} is not the definition that was parked",
                 "what would be put back is not what was taken away",
-                f"look into {PARKED_DIR}",
+                f"look into {PARKED_DIR}, and at {parked.original}",
             )
         return parked
 
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
-        if undo is None:
-            return bool(args.path and args.sha256) and file_hash(ctx.host, args.path) == args.sha256
-        return bool(file_hash(ctx.host, undo["path"]) == undo["sha256"])
+        path = undo["path"] if undo else args.path
+        digest = undo["sha256"] if undo else args.sha256
+        kind = kind_of(ctx)
+        is_back = bool(path and digest) and kind.digest(ctx, path) == digest
+        return is_back and kind.is_started(ctx)
 
     def prepare(self, ctx: Context, args: DefinitionArgs) -> Data:
         parked = self._parked(ctx, args)
@@ -211,4 +213,4 @@ class UnparkDefinition(Action[DefinitionArgs]):
             raise StepFailed(f"{undo['path']} is not back as it was")
 
     def undo(self, ctx: Context, args: DefinitionArgs, undo: Data) -> None:
-        bring_back(ctx, undo["path"], undo["parked"])
+        kind_of(ctx).hold(ctx, undo["path"], undo["parked"])

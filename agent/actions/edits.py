@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Optional
 
-from agent.actions import splice
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
-from agent.actions.definitions import current_config, file_hash, note_parked, parked_for
+from agent.actions.definitions import current_config, note_parked, parked_for
+from agent.actions.kind import Flags, Texts, file_hash
+from agent.actions.kinds import kind_of
 from agent.actions.members import others_serving
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, StepFailed
 from agent.host import STATE_DIR
-from agent.survey.manifest import etcd_config
 from agent.survey.processes import etcd_processes
+from agent.survey.unit import read_text
 from agent.survey.watched import find_parked
 
 _FORMER = f"{STATE_DIR}/former"
@@ -24,78 +25,100 @@ _FORMER = f"{STATE_DIR}/former"
 class EditDefinition(Action[Data]):
     """Change flags of etcd's definition, in place or parked; what it said is kept and put back.
 
-    It is kept in a file of its own and not in the journal: a definition's environment may hold
-    secrets, and journals are shown and carried about.
+    It is kept in files of its own and not in the journal: a definition's environment may hold
+    secrets, and journals are shown and carried about. undo data: {"place": where the definition is,
+    "files": [{"path", "sha256", "former", "times"}, …]} of every file that is changed.
     """
 
-    def edit(self, text: str, args: Data) -> str:
-        """Give the definition's new text."""
+    def flags(self, args: Data) -> Flags:
+        """Give the flags to change, and their values."""
         raise NotImplementedError
 
     def _place(self, ctx: Context) -> str:
         config = current_config(ctx)
-        if ctx.host.exists(config.definition):
+        if kind_of(ctx).is_there(ctx, config.definition):
             return config.definition
         parked = parked_for(ctx, config.definition)
         if parked is None:  # current_config found it there a moment ago
             raise PreconditionFailed(f"{config.definition} vanished while it was being read")
         return parked.path
 
+    def _changed(self, ctx: Context, args: Data, place: str, texts: Texts) -> Texts:
+        return kind_of(ctx).changed(ctx, place, texts, self.flags(args))
+
     def check(self, ctx: Context, args: Data) -> None:
-        self.edit(ctx.host.read_text(self._place(ctx)), args)
+        self._changed(ctx, args, self._place(ctx), {})
 
     def is_done(self, ctx: Context, args: Data, undo: Optional[Data]) -> bool:
-        text = ctx.host.read_text(self._place(ctx))
-        return self.edit(text, args) == text
+        return not self._changed(ctx, args, self._place(ctx), {})
 
     def prepare(self, ctx: Context, args: Data) -> Data:
         place = self._place(ctx)
-        info = ctx.host.stat(place)
-        return {
-            "path": place,
-            "sha256": file_hash(ctx.host, place),
-            "former": f"{_FORMER}/{ctx.plan}-{ctx.step}-{os.path.basename(place)}",
-            "times": [info.st_atime_ns, info.st_mtime_ns],
-        }
+        paths = self._changed(ctx, args, place, {})
+        return {"place": place, "files": [_remember(ctx, path) for path in paths]}
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
-        seen = ctx.host.read_text(undo["path"])
-        before = self._former(ctx, undo, seen)
-        after = self.edit(before, args)
-        if seen not in (before, after):
-            raise _changed_meanwhile(undo["path"])
-        self._write(ctx, undo["path"], after)
-        return {"path": undo["path"], "sha256": sha256(after.encode()).hexdigest()}
-
-    def _former(self, ctx: Context, undo: Data, seen: str) -> str:
-        """Give the text that the definition had, kept before the first change of it."""
-        if not ctx.host.exists(undo["former"]):
-            if sha256(seen.encode()).hexdigest() != undo["sha256"]:
-                raise _changed_meanwhile(undo["path"])
-            ctx.host.makedirs(_FORMER)
-            ctx.host.write_atomic(undo["former"], seen.encode())
-        return ctx.host.read_text(undo["former"])
+        seen = {file["path"]: read_text(ctx.host, file["path"]) for file in undo["files"]}
+        before = {f["path"]: _former(ctx, f, seen[f["path"]]) for f in undo["files"]}
+        after = self._changed(ctx, args, undo["place"], before)
+        for path, text in seen.items():
+            if text not in (before[path], after.get(path, before[path])):
+                raise _changed_meanwhile(path)
+        self._write(ctx, undo["place"], after)
+        digests = {path: sha256(_bytes(text)).hexdigest() for path, text in after.items()}
+        return {"sha256": digests}
 
     def prove(self, ctx: Context, args: Data, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
-            raise StepFailed(f"{undo['path']} does not say what was written")
+            raise StepFailed(f"{undo['place']} does not say what was written")
 
     def undo(self, ctx: Context, args: Data, undo: Data) -> None:
-        if not ctx.host.exists(undo["former"]):
-            return  # it never came to a change
-        before = ctx.host.read_text(undo["former"])
-        if ctx.host.exists(undo["path"]) and ctx.host.read_text(undo["path"]) != before:
-            self._write(ctx, undo["path"], before)
-            times = (int(undo["times"][0]), int(undo["times"][1]))
-            os.utime(ctx.host.real(undo["path"]), ns=times)
+        former = {
+            file["path"]: read_text(ctx.host, file["former"])
+            for file in undo["files"]
+            if ctx.host.exists(file["former"]) and ctx.host.exists(file["path"])
+        }  # where it came to a change
+        changed = {p: text for p, text in former.items() if read_text(ctx.host, p) != text}
+        self._write(ctx, undo["place"], changed)
+        for file in undo["files"]:
+            if file["path"] in changed:
+                times = (int(file["times"][0]), int(file["times"][1]))
+                os.utime(ctx.host.real(file["path"]), ns=times)
 
-    def _write(self, ctx: Context, path: str, text: str) -> None:
-        """Write the definition; a parked one's note first, or it could not be put back later."""
+    def _write(self, ctx: Context, place: str, texts: Texts) -> None:
+        """Write files; a parked definition's note first, or it could not be put back later."""
         for parked in find_parked(ctx.host):
-            if parked.path == path:
-                digest = sha256(text.encode()).hexdigest()
+            if parked.path == place and texts:
+                digest = kind_of(ctx).parked_digest(ctx, place, parked.original, texts)
                 note_parked(ctx, replace(parked, sha256=digest))
-        ctx.host.write_atomic(path, text.encode(), like=ctx.host.stat(path))
+        for path, text in texts.items():
+            ctx.host.write_atomic(path, _bytes(text), like=ctx.host.stat(path))
+        if texts:
+            kind_of(ctx).written(ctx)
+
+
+def _remember(ctx: Context, path: str) -> Data:
+    info = ctx.host.stat(path)
+    return {
+        "path": path,
+        "sha256": file_hash(ctx.host, path),
+        "former": f"{_FORMER}/{ctx.plan}-{ctx.step}-{os.path.basename(path)}",
+        "times": [info.st_atime_ns, info.st_mtime_ns],
+    }
+
+
+def _former(ctx: Context, file: Data, seen: str) -> str:
+    """Give the text that a file had, kept before the first change of it."""
+    if not ctx.host.exists(file["former"]):
+        if sha256(_bytes(seen)).hexdigest() != file["sha256"]:
+            raise _changed_meanwhile(file["path"])
+        ctx.host.makedirs(_FORMER)
+        ctx.host.write_atomic(file["former"], _bytes(seen))
+    return read_text(ctx.host, file["former"])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _changed_meanwhile(path: str) -> StepFailed:
@@ -114,34 +137,30 @@ class InitialClusterArgs:
     state: str = "existing"
 
 
-def _set_or_add(text: str, flag: str, value: str) -> str:
-    if splice.get_flag(text, flag) is None:
-        return splice.add_flag(text, flag, value)
-    return splice.set_flag(text, flag, value)
-
-
 class SetInitialCluster(EditDefinition):
     """Bring --initial-cluster and --initial-cluster-state up to date, where the quorum allows it.
 
     A changed manifest restarts the pod. Where the other voters are no quorum that would cost it for
-    the time of the restart, so the edit is left, and said so.
+    the time of the restart, so the edit is left, and said so. A unit is not restarted: etcd reads
+    these values in an empty data directory only.
     """
 
     name = "set_initial_cluster"
     args_type = InitialClusterArgs
 
-    def edit(self, text: str, args: InitialClusterArgs) -> str:  # type: ignore[override]
-        text = _set_or_add(text, "initial-cluster", args.members)
-        return _set_or_add(text, "initial-cluster-state", args.state)
+    def flags(self, args: InitialClusterArgs) -> Flags:  # type: ignore[override]
+        return {"initial-cluster": args.members, "initial-cluster-state": args.state}
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
-        if undo["path"] == current_config(ctx).definition:
+        is_in_place = undo["place"] == current_config(ctx).definition
+        restarts = is_in_place and kind_of(ctx).restarts_when_changed
+        if restarts:
             others, voters = others_serving(ctx)
             if others < quorum(voters):
                 seen = f"{others} of {voters} voters would serve without this one"
                 return {"left": f"{seen}; a restart would cost the quorum"}
         done = super().act(ctx, args, undo)
-        if undo["path"] == current_config(ctx).definition:
+        if restarts:
             wait_for(ctx.say, "etcd to restart", lambda: _restarted(ctx), 240, 0.2)
         return done
 
@@ -157,16 +176,16 @@ class SetForceNewCluster(EditDefinition):
 
     def check(self, ctx: Context, args: Data) -> None:
         super().check(ctx, args)
-        if ctx.host.exists(current_config(ctx).definition):
+        if kind_of(ctx).is_there(ctx, current_config(ctx).definition):
             raise PreconditionFailed(
                 "etcd's definition is in place",
-                "the kubelet would restart etcd with --force-new-cluster at once, with nothing "
-                "fenced and nothing copied",
+                "etcd would be started with --force-new-cluster, with nothing fenced and nothing "
+                "copied",
                 "rescue-agent park-definition",
             )
 
-    def edit(self, text: str, args: Data) -> str:
-        return _set_or_add(text, "force-new-cluster", "true")
+    def flags(self, args: Data) -> Flags:
+        return {"force-new-cluster": "true"}
 
 
 class ClearForceNewCluster(EditDefinition):
@@ -175,16 +194,14 @@ class ClearForceNewCluster(EditDefinition):
     name = "clear_force_new_cluster"
     args_type = NoArgs
 
-    def edit(self, text: str, args: Data) -> str:
-        if splice.get_flag(text, "force-new-cluster") is None:
-            return text
-        return splice.remove_flag(text, "force-new-cluster")
+    def flags(self, args: Data) -> Flags:
+        return {"force-new-cluster": None}
 
     def check(self, ctx: Context, args: Data) -> None:
         super().check(ctx, args)
         place = self._place(ctx)
-        after = self.edit(ctx.host.read_text(place), args)
-        if etcd_config(after, place, ctx.platform.container).force_new_cluster:
+        after = self._changed(ctx, args, place, {})
+        if kind_of(ctx).config(ctx, place, after).force_new_cluster:
             raise PreconditionFailed(
                 f"{place} sets force-new-cluster in etcd's environment (ETCD_FORCE_NEW_CLUSTER)",
                 "only the flag is taken off by this; the variable would still be in force",

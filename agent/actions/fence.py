@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions.base import Action, Context, Data, NoArgs
-from agent.actions.definitions import bring_back, file_hash, park, parking_place, require_watched
+from agent.actions.definitions import (
+    bring_back,
+    park,
+    parking_place,
+    require_watched,
+    take_away,
+)
+from agent.actions.kinds import kind_of
 from agent.actions.services import stop, stopped_now
 from agent.errors import Damaged, PreconditionFailed, StepFailed
 from agent.host import STATE_DIR
@@ -35,15 +42,17 @@ class Fence(Action[FenceArgs]):
     args_type = FenceArgs
 
     def check(self, ctx: Context, args: FenceArgs) -> None:
-        config, strays, _problems = read_watched(ctx.host, ctx.platform)
+        config, strays, problems = read_watched(ctx.host, ctx.platform)
         if strays:
             raise PreconditionFailed(
                 f"{strays[0].path}: {strays[0].problem}",
-                "with a second definition in the watched directory etcd cannot be kept stopped",
-                f"move it out of {ctx.platform.manifest_dir}, then: fab resume",
+                "with a second definition etcd cannot be kept stopped",
+                take_away(ctx, strays[0].path),
             )
         if config is not None:
             require_watched(ctx, config.definition)
+        else:
+            kind_of(ctx).require_readable(ctx, problems)
 
     def is_done(self, ctx: Context, args: FenceArgs, undo: Optional[Data]) -> bool:
         return _tombstone(ctx).get("plan") == ctx.plan_id and stopped_now(ctx)[0]
@@ -53,7 +62,13 @@ class Fence(Action[FenceArgs]):
         path = config.definition if config else ""
         place = parking_place(ctx, path) if path else ""
         digest = config.sha256 if config else ""
-        return {"path": path, "sha256": digest, "parked": place, "earlier": _tombstone(ctx)}
+        return {
+            "path": path,
+            "sha256": digest,
+            "parked": place,
+            "earlier": _tombstone(ctx),
+            "started": kind_of(ctx).is_started(ctx),
+        }
 
     def act(self, ctx: Context, args: FenceArgs, undo: Data) -> Data:
         if undo["path"]:
@@ -65,7 +80,8 @@ class Fence(Action[FenceArgs]):
         return {"seen": seen, "parked": undo["parked"]}
 
     def prove(self, ctx: Context, args: FenceArgs, undo: Data) -> None:
-        if undo["path"] and file_hash(ctx.host, undo["parked"]) != undo["sha256"]:
+        path, place = undo["path"], undo["parked"]
+        if path and kind_of(ctx).parked_digest(ctx, place, path) != undo["sha256"]:
             raise StepFailed(f"{undo['parked']} is not the definition that was to be parked")
         if not self.is_done(ctx, args, undo):
             raise StepFailed(f"the fence does not stand: {stopped_now(ctx)[1]}")
@@ -76,7 +92,7 @@ class Fence(Action[FenceArgs]):
         else:
             _lift(ctx)
         if undo["path"]:
-            bring_back(ctx, undo["parked"], undo["path"])
+            bring_back(ctx, undo["parked"], undo["path"], start=undo.get("started", True))
 
 
 class LiftFence(Action[NoArgs]):

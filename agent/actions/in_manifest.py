@@ -9,6 +9,7 @@ from agent.actions import splice
 from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import bring_back, current_config, file_hash, parked_for
+from agent.actions.kinds import kind_of
 from agent.actions.scratch import alone
 from agent.actions.services import require_stopped, stop
 from agent.errors import PreconditionFailed, StepFailed
@@ -38,6 +39,12 @@ class SeedInManifest(Action[InManifestArgs]):
     args_type = InManifestArgs
 
     def check(self, ctx: Context, args: InManifestArgs) -> None:
+        if not kind_of(ctx).restarts_when_changed:
+            raise PreconditionFailed(
+                f"{ctx.platform.unit} runs etcd here, not the kubelet",
+                "its etcd is on this host and can be run by itself: the flag need enter no file",
+                "the same command without --in-manifest",
+            )
         parked = parked_for(ctx, args.path)
         if parked is None or not self._is_flagged_copy(ctx, args.path, parked.path):
             require_stopped(ctx)

@@ -7,15 +7,12 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config
-from agent.errors import CommandFailed, PreconditionFailed, RescueError, Timeout
+from agent.actions.kinds import kind_of
+from agent.errors import PreconditionFailed, RescueError, Timeout
 from agent.etcd_client import EtcdClient
-from agent.survey.containers import read_runtime
 from agent.survey.online import local_endpoint
-from agent.survey.processes import etcd_processes, is_etcd_stopped
+from agent.survey.processes import etcd_processes
 from agent.survey.watched import read_watched
-
-_KUBELET_TURN = 15.0
-"""Seconds the kubelet gets to end the pod before it is stopped through the runtime."""
 
 
 def stopped_now(ctx: Context) -> tuple[bool, str]:
@@ -29,7 +26,7 @@ def stopped_now(ctx: Context) -> tuple[bool, str]:
     running = [p for p in etcd_processes(ctx.host) if not p.scratch]
     if running:
         return False, f"process {running[0].pid} runs"
-    return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform, ends=False))
+    return kind_of(ctx).still(ctx)
 
 
 def require_stopped(ctx: Context) -> None:
@@ -52,7 +49,7 @@ class StopArgs:
 
 
 class StopEtcd(Action[StopArgs]):
-    """Wait until the kubelet has ended etcd; where it cannot, end the pod through the runtime.
+    """Wait until what runs etcd (the kubelet, systemd) has ended it; else end it by force.
 
     "No running container" is not "stopped": between two attempts of a crash loop there is none.
     """
@@ -66,7 +63,7 @@ class StopEtcd(Action[StopArgs]):
             path = config.definition if config else strays[0].path
             raise PreconditionFailed(
                 f"{path} still makes etcd run",
-                "the kubelet would start again what is stopped",
+                "what is stopped would be started again",
                 "rescue-agent park-definition",
             )
 
@@ -80,43 +77,24 @@ class StopEtcd(Action[StopArgs]):
 def stop(ctx: Context, deadline: float = 60.0, hold: float = 0.3) -> str:
     """Wait until etcd is stopped and stays so for `hold` seconds; give what was seen.
 
-    The kubelet has its turn; where it does not end the pod, the runtime does. Raises Timeout.
+    What runs it has its turn; what does not end then is ended by force. Raises Timeout.
     """
+    kind = kind_of(ctx)
 
     def probe() -> tuple[bool, str]:
         return stopped_now(ctx)
 
-    turn = min(deadline, _KUBELET_TURN) if _kubelet_runs(ctx) else 0.5
+    turn = min(deadline, kind.begin_stop(ctx))
     try:
         return wait_for(ctx.say, "etcd to stop", probe, turn, hold=hold)
     except Timeout:
-        ctx.say("the kubelet does not end the pod; ending it through the runtime")
-        _stop_pods(ctx)
-    look = "look at: crictl ps -a; ss -ltnp 'sport = :2379'"
+        kind.end_by_force(ctx)
+    look = "look at: fab survey; ss -ltnp 'sport = :2379'"
     return wait_for(ctx.say, "etcd to stop", probe, deadline, hold=hold, next=look)
 
 
-def _stop_pods(ctx: Context) -> None:
-    runtime = read_runtime(ctx.host, ctx.platform)
-    for container in runtime.containers:
-        if container.state == "running":
-            ctx.host.run(["crictl", "stop", "--timeout", "10", container.id], timeout=20)
-    for sandbox in sorted({c.sandbox_id for c in runtime.containers}):
-        ctx.host.run(["crictl", "stopp", sandbox], timeout=20, ok=(0, 1))
-
-
-def _kubelet_runs(ctx: Context) -> bool:
-    try:
-        done = ctx.host.run(
-            ["systemctl", "is-active", ctx.platform.kubelet_unit], timeout=5, ok=(0, 1, 2, 3, 4)
-        )
-    except CommandFailed:
-        return False
-    return done.stdout.strip() == "active"
-
-
 class RestartKubelet(Action[NoArgs]):
-    """Restart the kubelet: the one thing that clears its back-off of up to five minutes."""
+    """Restart the kubelet, which alone clears its back-off; of a unit, reset its start limit."""
 
     name = "restart_kubelet"
     args_type = NoArgs
@@ -134,7 +112,7 @@ class RestartKubelet(Action[NoArgs]):
         return False  # restarting twice does no harm; not restarting costs five minutes
 
     def act(self, ctx: Context, args: NoArgs, undo: Data) -> Data:
-        ctx.host.run(["systemctl", "restart", ctx.platform.kubelet_unit], timeout=60)
+        kind_of(ctx).clear_backoff(ctx)
         return {}
 
 

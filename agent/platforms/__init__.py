@@ -6,8 +6,9 @@ from agent.errors import Refused
 from agent.host import Host
 from agent.platforms.base import Platform
 from agent.platforms.kubeadm import Kubeadm
+from agent.platforms.systemd import SystemdEtcd
 
-PLATFORMS: tuple[Platform, ...] = (Kubeadm(),)
+PLATFORMS: tuple[Platform, ...] = (SystemdEtcd(), Kubeadm())
 """Every kind known, the most particular first: the first whose check holds is the one."""
 
 

@@ -15,7 +15,11 @@ class Platform:
     manifest_dir: the directory watched by the kubelet; empty where a service manager runs etcd.
     manifest: the file in it (or elsewhere) that defines etcd. signs: paths of which any one
     proves this platform. client_pairs: (certificate, key) accepted by etcd, the best first.
-    pod_prefix: how the names of etcd's static pods begin.
+    ca_key: what `ca` issues with, where it may lie on a host. clients: (role, certificate, key) of
+    the client certificates that this platform's own tools keep for etcd. pod_prefix: how the names
+    of etcd's static pods begin. definition_kind: what makes etcd run, a
+    "manifest" or a "unit"; unit: the name of the unit. Empty container: no container runtime is in
+    play; empty kubelet_unit: no kubelet is.
     """
 
     name: str
@@ -30,10 +34,14 @@ class Platform:
     namespace: str = "kube-system"
     pod_prefix: str = "etcd-"
     kubelet_unit: str = "kubelet.service"
+    ca_key: str = ""
+    clients: tuple[tuple[str, str, str], ...] = ()
+    definition_kind: str = "manifest"
+    unit: str = ""
 
     @property
     def manifest(self) -> str:
-        """The path of the file that defines etcd."""
+        """The path of the file that defines etcd; of no meaning where a unit does."""
         return f"{self.manifest_dir}/{self.manifest_name}"
 
     def check(self, host: Host) -> bool:
@@ -53,7 +61,7 @@ class Platform:
         if not server.cert:
             return TlsFiles()
         pairs = (*self.client_pairs, (server.cert, server.key), (peer.cert, peer.key))
-        ca = self.ca if host.exists(self.ca) else server.ca
+        ca = self.ca if self.ca and host.exists(self.ca) else server.ca
         for cert, key in pairs:
             if cert and key and host.exists(cert) and host.exists(key):
                 return TlsFiles(cert, key, ca)

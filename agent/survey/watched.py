@@ -14,6 +14,7 @@ from agent.model.facts import EtcdConfig, Parked, Stray
 from agent.platforms.base import Platform
 from agent.survey.manifest import etcd_config, parse_pod, pod_config
 from agent.survey.pod import ContainerSpec, Pod
+from agent.survey.units import block_path, read_unit, unit_config
 
 PARKED_DIR = f"{STATE_DIR}/parked"
 _MAX_MANIFEST = 1024 * 1024
@@ -33,8 +34,11 @@ def read_watched(
 
     The kubelet runs every regular file whose name does not begin with a dot, `etcd.yaml.bak` too
     (kubernetes pkg/kubelet/config/file.go, extractFromDir). The platform's own file gives the
-    config; with that gone, a single other etcd pod does, since it is what would run.
+    config; with that gone, a single other etcd pod does, since it is what would run. Where a unit
+    runs etcd, the unit stands for the directory (survey/units.py).
     """
+    if platform.definition_kind == "unit":
+        return _read_unit(host, platform)
     found, strays = _etcd_pods(host, platform)
     problems = [s.problem for s in strays if s.path == platform.manifest]
     strays = [s for s in strays if s.path != platform.manifest]
@@ -60,10 +64,25 @@ def read_config(host: Host, platform: Platform, path: str) -> EtcdConfig:
     """What the etcd of the manifest at `path` (parked, or from a backup) would run with.
 
     Raises FileNotFoundError, Damaged where it is not a readable Pod, Refused where no etcd, several
-    or a script is in it.
+    or a script is in it. A parked unit is held back in its place, and read there.
     """
+    if platform.definition_kind == "unit":
+        return with_client_tls(host, platform, unit_config(host, platform))
     config = etcd_config(host.read_text(path, _MAX_MANIFEST), path, platform.container)
     return with_client_tls(host, platform, config)
+
+
+def _read_unit(
+    host: Host, platform: Platform
+) -> tuple[Optional[EtcdConfig], tuple[Stray, ...], tuple[str, ...]]:
+    config, strays, problems = read_unit(host, platform)
+    if config is not None:
+        return with_client_tls(host, platform, config), strays, problems
+    block = block_path(platform.unit)
+    if host.exists(block) and not any(p.original for p in find_parked(host)):
+        lost = f"{block} keeps {platform.unit} from starting, and nothing says why: remove it"
+        problems = (*problems, lost)
+    return None, strays, problems
 
 
 def with_client_tls(host: Host, platform: Platform, config: EtcdConfig) -> EtcdConfig:

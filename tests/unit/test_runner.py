@@ -343,9 +343,9 @@ def test_somebody_elses_change_is_not_thrown_away(host: Rooted, tmp_path: Path) 
     parked = journal.undo_data("01")
     assert parked is not None
     place = tmp_path / parked["parked"][1:]
-    journal.append("intent", "02", {"path": parked["parked"], "sha256": parked["sha256"],
-                                    "former": "/var/lib/etcd-rescue/former/x",
-                                    "times": [0, 0]})  # fmt: skip
+    file = {"path": parked["parked"], "sha256": parked["sha256"],
+            "former": "/var/lib/etcd-rescue/former/x", "times": [0, 0]}  # fmt: skip
+    journal.append("intent", "02", {"place": parked["parked"], "files": [file]})
     place.write_text(place.read_text().replace("--name=m0", "--name=mine"))
     with pytest.raises(StepFailed, match="neither as it was"):
         runner_of(host, plan).run("02")
