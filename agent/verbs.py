@@ -196,9 +196,19 @@ def journal(host: Host, args: Args, say: Say) -> Any:
     return to_plain(Journal.open(host, _text(args, "plan")).records[1:])
 
 
+def restore_look(host: Host, args: Args, say: Say) -> Any:
+    """Look at what a restore here rests on; see agent.restore_look.look."""
+    from agent.restore_look import look
+
+    return to_plain(look(host, args, say))
+
+
 VERBS: dict[str, Verb] = {
-    f.__name__: f for f in (survey, probe, hash, lock, begin, step, skip, undo, end, plan, journal)
-}
+    f.__name__: f
+    for f in (
+        survey, probe, hash, lock, begin, step, skip, undo, end, plan, journal, restore_look,
+    )
+}  # fmt: skip
 
 
 def run_single(
