@@ -15,6 +15,7 @@ from typing import BinaryIO, Optional
 from agent.errors import Damaged, Refused
 from agent.guarded import open_directory, open_ours, split_at_ours
 from agent.processes import Completed, Processes, clean_env
+from agent.reserve import JOURNAL_ROOM, hold_room, reserve_dir, write_all, write_new
 from agent.syscalls import copy_xattrs, mount_points, rename_noreplace
 
 __all__ = ["STATE_DIR", "Completed", "Host", "clean_env"]
@@ -219,23 +220,20 @@ class Host(Processes):
             self._replace(fd, name, data, mode, like)
             os.fsync(fd)
 
-    @staticmethod
     def _replace(
-        folder: int, name: str, data: bytes, mode: int, like: Optional[os.stat_result]
+        self, folder: int, name: str, data: bytes, mode: int, like: Optional[os.stat_result]
     ) -> None:
         temp = f".{name}.rescue"
         with suppress(FileNotFoundError):
             os.unlink(temp, dir_fd=folder)  # of an agent that was killed; only one is at work
-        fd = os.open(temp, _NEW_FILE, 0o600, dir_fd=folder)
+        fd = write_new(folder, temp, data, self.real(reserve_dir(STATE_DIR)))
         try:
             with os.fdopen(fd, "wb") as file:
-                file.write(data)
                 if like is not None:
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode) if like else mode)
                 with suppress(FileNotFoundError):
                     copy_xattrs(f"/proc/self/fd/{folder}/{name}", file.fileno())
-                file.flush()
                 os.fsync(file.fileno())
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
@@ -273,7 +271,7 @@ class Host(Processes):
         """Write `data` after the first `keep` bytes of a file of ours (0600) and fsync it.
 
         Bytes beyond `keep` are what a crash left of a write; they go. A new file's directory is
-        fsynced too.
+        fsynced too. What comes next has its room already, on a disk that is full by then.
         """
         is_new = not self.exists(path)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -281,10 +279,10 @@ class Host(Processes):
             fd = os.open(name, flags, 0o600, dir_fd=folder)
             try:
                 os.fchmod(fd, 0o600)
-                os.ftruncate(fd, keep)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
+                if os.fstat(fd).st_size != keep:
+                    os.ftruncate(fd, keep)
+                hold_room(fd, keep + len(data) + JOURNAL_ROOM)
+                write_all(fd, data)
                 os.fsync(fd)
             finally:
                 os.close(fd)

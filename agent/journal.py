@@ -59,6 +59,7 @@ class Journal:
         first = _seal(Record(1, host.now(), "plan", "", {"plan": plan_to_plain(plan)}, ""), "")
         line = canonical(first) + b"\n"
         host.write_atomic(path, line)  # whole or not at all: half a plan could not be resumed
+        host.append_synced(path, b"", keep=len(line))  # takes the room that the next records need
         return cls(host, path, [first], len(line))
 
     @classmethod

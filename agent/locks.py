@@ -25,6 +25,7 @@ from agent.host import STATE_DIR, Host
 from agent.journal import Journal, journal_path
 from agent.model.codec import canonical, from_plain
 from agent.model.facts import Lock
+from agent.reserve import reserve_dir, write_new
 
 LOCK_FILE = f"{STATE_DIR}/lock.json"
 _AGENT_LOCK = f"{STATE_DIR}/agent.lock"
@@ -159,14 +160,14 @@ def only_agent(host: Host) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 64, 0).decode(errors="replace") or "unknown"
+            holder = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
             raise Locked(
                 f"{host.hostname()}: another agent (pid {holder}) is at work on this host",
                 "it may be finishing a step whose connection was lost",
                 "wait some seconds and run: fab resume",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # a courtesy, for which a full disk may have no block
+            os.pwrite(fd, f"{os.getpid():<10}".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -185,9 +186,16 @@ def mark_at_work(host: Host, token: int) -> None:
         return
     host.makedirs(_RUNS_DIR)
     _sweep(host)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fd = _opened_mark(host, token)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))
     _marks[path] = fd
+
+
+def _opened_mark(host: Host, token: int) -> int:
+    with host.folder(f"{_RUNS_DIR}/{token}") as (folder, name):
+        with suppress(FileExistsError):
+            os.close(write_new(folder, name, b"", host.real(reserve_dir(STATE_DIR))))
+        return os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=folder)
 
 
 def _unmark(host: Host, token: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from agent import __version__
-from agent.errors import RescueError, UsageError
+from agent.errors import RescueError, StepFailed, UsageError
 from agent.host import Host
 from agent.log import logger
 from agent.model.codec import canonical
@@ -81,6 +81,8 @@ def _answer(host: Host, request: bytes, line: Line) -> None:
         line.send({"id": number, "ok": verb(host, args, say)})
     except RescueError as error:
         line.send({"id": number, "error": error.to_plain()})
+    except OSError as error:
+        line.send({"id": number, "error": _refused_by_system(error).to_plain()})
     except Exception as error:
         # A mistake of ours must reach the operator as a message, with its trace in stderr.
         logger().exception("internal error")
@@ -90,6 +92,16 @@ def _answer(host: Host, request: bytes, line: Line) -> None:
             "fab journal",
         )
         line.send({"id": number, "error": failure.to_plain()})
+
+
+def _refused_by_system(error: OSError) -> StepFailed:
+    logger().warning("the operating system refused it", error=str(error))
+    place = f": {error.filename}" if error.filename else ""
+    return StepFailed(
+        f"{error.strerror or error}{place}",
+        "the operating system refused it; what was done so far is in the journal",
+        "mend that, then: fab resume   (or: fab rollback)",
+    )
 
 
 def _parse(request: bytes) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import Refused, RescueError, UsageError
-from agent.host import Host
+from agent.host import STATE_DIR, Host
 from agent.journal import Journal, journal_path, read_journals
 from agent.locks import (
     check_lock,
@@ -20,6 +21,7 @@ from agent.locks import (
 )
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
+from agent.reserve import stock
 from agent.runner import SINGLE_STEP, Runner, preview, single_step_plan
 
 Say = Callable[[str], None]
@@ -91,10 +93,25 @@ def begin(host: Host, args: Args, say: Say) -> Any:
     plan = plan_from_plain(args.get("plan"))
     claim = _Claim(_text(args, "holder"), _number(args, "token"), args.get("run") or "")
     require_free(host, plan.id, claim.token, claim.run)  # says who holds it, if he is at work too
-    with only_agent(host):
+    with _writable(host), only_agent(host):
         journal, is_new = _begin(host, plan, claim)
     return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps(),
             "new": is_new}  # fmt: skip
+
+
+@contextmanager
+def _writable(host: Host) -> Iterator[None]:
+    """Refuse to begin, in words, where our directory is full or read-only."""
+    try:
+        yield
+    except OSError as error:
+        name = host.hostname()
+        raise Refused(
+            f"{name}: {STATE_DIR} cannot be written to: {error.strerror or error}",
+            "a plan that cannot be journaled could neither be resumed nor taken back",
+            f"on {name}: df -h {STATE_DIR}; df -i {STATE_DIR}; findmnt -T {STATE_DIR}; "
+            "make room, then try again",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -113,6 +130,8 @@ def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
     """
     require_free(host, plan.id, claim.token, claim.run)
     was_known = host.exists(journal_path(plan.id))
+    with suppress(OSError) if was_known else nullcontext():
+        stock(host, STATE_DIR)  # of a known plan what is left must do: going back makes room
     journal = Journal.create(host, plan)
     state = journal.state
     if state == "complete":
