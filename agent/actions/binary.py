@@ -29,9 +29,13 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
 
     Raises PreconditionFailed with what was tried where none runs.
     """
+    tried: list[str] = []
+    if config.program:  # of a unit: it is what the unit will start, whatever runs now
+        version = _version(ctx, config.program, tried)
+        if version:
+            return config.program, version
     key = sha256((config.image or "path").encode()).hexdigest()[:16]
     target = f"{_BIN_DIR}/{key}/etcd"
-    tried: list[str] = []
     if ctx.host.exists(target):
         version = _version(ctx, target, tried)
         if version:

@@ -10,7 +10,7 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, Places, places
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
-from agent.actions.tree import copy_tree, tree_size
+from agent.actions.tree import copy_tree, own_like, tree_size
 from agent.errors import PreconditionFailed, StepFailed
 
 _RESERVE = 64 * 1024 * 1024
@@ -173,6 +173,7 @@ class InstallData(Action[InstallArgs]):
         if not ctx.host.is_dir(where.data_dir):
             ctx.host.makedirs(where.data_dir)
         if ctx.host.exists(where.work_member):
+            own_like(ctx.host, where.work_member, where.data_dir)
             ctx.host.rename_new(where.work_member, where.member)
         return {"data": where.member}
 

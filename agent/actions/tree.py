@@ -50,6 +50,19 @@ def copy_tree(host: Host, source: str, target: str) -> dict[str, str]:
     return hashes
 
 
+def own_like(host: Host, directory: str, like: str) -> None:
+    """Give all of a tree to the owner of the directory `like`.
+
+    A scratch etcd runs as root; where etcd itself does not, it could not open what that one made.
+    """
+    owner = os.stat(host.real(like))
+    for where, dirs, files in os.walk(host.real(directory), onerror=_raise):
+        for path in (where, *(os.path.join(where, name) for name in (*dirs, *files))):
+            found = os.lstat(path)
+            if (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _raise(error: OSError) -> None:
     """A directory that cannot be read must not pass for an empty one."""
     raise error

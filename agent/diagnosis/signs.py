@@ -66,7 +66,7 @@ def causes(survey: Survey) -> tuple[Cause, ...]:
     fresh = [
         cause for cause in survey.causes if cause.kind != "quorum" and not (0 < cause.time < since)
     ]
-    own = (*_kubelet_cause(survey), *_certificate_causes(survey))
+    own = (*_kubelet_cause(survey), *_unit_cause(survey), *_certificate_causes(survey))
     return tuple(sorted((*fresh, *own), key=_telling))
 
 
@@ -116,15 +116,43 @@ def _kubelet_cause(survey: Survey) -> tuple[Cause, ...]:
     )
 
 
+def _unit_cause(survey: Survey) -> tuple[Cause, ...]:
+    """A unit that somebody stopped: nothing starts etcd before somebody starts it."""
+    unit = survey.unit
+    if survey.config is None or unit is None or runs(survey) or unit.active != "inactive":
+        return ()
+    later = "" if unit.enabled != "disabled" else ", and disabled: no boot starts it either"
+    return (
+        Cause(
+            key="unit-stopped",
+            kind="config",
+            summary=f"{unit.name} is {unit.active}{later}",
+            remedy=f"on {survey.hostname or 'the host'}: systemctl start {unit.name}",
+            evidence=f"{unit.name}: {unit.active} ({unit.sub or 'dead'})",
+            source="systemd",
+        ),
+    )
+
+
+def _is_retried(survey: Survey) -> bool:
+    """True if systemd has restarted etcd's unit by itself, or has given up doing so."""
+    unit = survey.unit
+    return unit is not None and (unit.restarts > 0 or unit.active == "failed")
+
+
 def is_looping(survey: Survey) -> bool:
     """True if etcd is started again and again: its definition is in place and it keeps ending.
 
     The moment between two attempts, or the short life of one, must not change the answer.
     """
-    if survey.config is None or answers(survey) or _kubelet_cause(survey):
+    if survey.config is None or answers(survey) or _kubelet_cause(survey) or _unit_cause(survey):
         return False
     last = newest(survey)
     has_cause = bool(causes(survey))
+    if survey.unit is not None:
+        if runs(survey):
+            return _is_retried(survey) and any(c.kind != "network" for c in causes(survey))
+        return _is_retried(survey) and (has_cause or not survey.causes)
     if last is None:
         return has_cause and not runs(survey)
     restarted = last.attempt >= 1 or "backoff" in last.reason.lower().replace("-", "")
@@ -137,7 +165,7 @@ def is_waiting(survey: Survey) -> bool:
     """True if etcd runs, or its probe restarts it, and only the missing quorum ails it."""
     if runs(survey):
         return True
-    if survey.config is None or newest(survey) is None:
+    if survey.config is None or (newest(survey) is None and not _is_retried(survey)):
         return False
     return bool(survey.causes) and not causes(survey)
 

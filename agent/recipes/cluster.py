@@ -166,6 +166,8 @@ class Cluster:
     def is_crash_looping(self, host: str) -> bool:
         """True if the kubelet may hold a back-off for etcd on this host (or nothing is known)."""
         survey = self.survey(host)
+        if survey is not None and survey.unit is not None:
+            return False  # a unit's start limit is reset by whatever starts it
         if survey is None or survey.runtime is None or not survey.runtime.answers:
             return True
         running = any(c.state == "running" and c.attempt == 0 for c in survey.runtime.containers)

@@ -23,7 +23,8 @@ def read_binaries(
     for its version. Nothing is mounted, copied or started.
     """
     image = config.image if config else ""
-    return (*_running(host, processes), *_stored(host, image), *_on_path(host))
+    program = config.program if config else ""
+    return (*_running(host, processes), *_stored(host, image), *_on_path(host, program))
 
 
 def _running(host: Host, processes: Sequence[EtcdProcess]) -> tuple[Binary, ...]:
@@ -75,8 +76,9 @@ def image_names(image: str) -> tuple[str, ...]:
     return (image, name) if name != image else (image,)
 
 
-def _on_path(host: Host) -> tuple[Binary, ...]:
-    path = host.which("etcd")
+def _on_path(host: Host, program: str) -> tuple[Binary, ...]:
+    """The etcd that a unit runs, else the one on the PATH."""
+    path = program if program and host.exists(program) else host.which("etcd")
     if not path:
         return ()
     try:

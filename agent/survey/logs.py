@@ -19,12 +19,16 @@ _FILES = 3
 _LOG_NAME = re.compile(r"\d+\.log(?:\.[\d-]+)?")
 
 
-def etcd_lines(host: Host, platform: Platform) -> tuple[LogLine, ...]:
+def etcd_lines(host: Host, platform: Platform, timeout: float = 2.0) -> tuple[LogLine, ...]:
     """The last lines of etcd's newest log files, oldest first; at most 256 KiB are read.
+
+    Of a unit: what the journal has of it.
 
     The kubelet keeps them as NAMESPACE_POD_UID/CONTAINER/ATTEMPT.log below /var/log/pods
     (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildContainerLogsDirectory).
     """
+    if platform.unit:
+        return unit_lines(host, platform.unit, timeout)
     room = MAX_TAIL
     parts: list[list[str]] = []
     for path in log_files(host, platform)[:_FILES]:
@@ -34,6 +38,17 @@ def etcd_lines(host: Host, platform: Platform) -> tuple[LogLine, ...]:
         if room <= 0:
             break
     return tuple(normalise(raw) for lines in parts for raw in join_cri(lines))
+
+
+def unit_lines(host: Host, unit: str, timeout: float = 2.0) -> tuple[LogLine, ...]:
+    """The last lines of a unit in the journal, systemd's own about it too, oldest first."""
+    argv = ["journalctl", "-u", unit, "-n", "400", "--no-pager", "-o", "short-iso"]
+    try:
+        done = host.run(argv, timeout=timeout, ok=(0, 1))
+    except CommandFailed:
+        return ()
+    lines = done.stdout[-MAX_TAIL:].splitlines()
+    return tuple(normalise(raw) for raw in lines if not raw.startswith("-- "))
 
 
 def log_files(host: Host, platform: Platform) -> list[str]:

@@ -26,6 +26,7 @@ NOT_FOUND = "not-found"
 _SERVICE_SECONDS = 0.8
 _PROPERTIES = (
     "LoadState", "ActiveState", "ActiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic",
+    "SubState", "NRestarts", "UnitFileState",
 )  # fmt: skip
 
 
@@ -119,10 +120,18 @@ def parse_service(unit: str, shown: str, booted: float) -> Service:
     active = said.get("ActiveState", "")
     if said.get("LoadState") == NOT_FOUND:
         return Service(unit, NOT_FOUND)
+    restarts = said.get("NRestarts", "")
     entered = "ActiveEnter" if active == "active" else "StateChange"
     stamp = said.get(f"{entered}TimestampMonotonic", "")
     microseconds = int(stamp) if stamp.isdigit() else 0
-    return Service(unit, active, round(booted + microseconds / 1e6, 3) if microseconds else 0.0)
+    return Service(
+        unit,
+        active,
+        round(booted + microseconds / 1e6, 3) if microseconds else 0.0,
+        said.get("SubState", ""),
+        int(restarts) if restarts.isdigit() else 0,
+        said.get("UnitFileState", ""),
+    )
 
 
 def addresses() -> tuple[str, ...]:

@@ -89,6 +89,7 @@ class _Node:
     watched: Part[_Watched]
     runtime: Part[Optional[Runtime]]
     kubelet: Part[Optional[Service]]
+    unit: Part[Optional[Service]]
     etcd_log: Part[tuple[LogLine, ...]]
     kubelet_log: Part[tuple[LogLine, ...]]
 
@@ -144,6 +145,7 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         offline=parts.end(etcd.offline),
         runtime=runtime,
         kubelet=parts.end(node.kubelet),
+        unit=parts.end(node.unit),
         processes=parts.end(state.processes),
         ports=parts.end(etcd.ports),
         causes=parts.end(causes),
@@ -202,8 +204,8 @@ def _begin_node(parts: Parts, host: Host, platform: Optional[Platform], limits: 
         ),
         runtime=parts.begin(
             "container runtime",
-            lambda: read_runtime(host, here, seconds) if here else None,
-            Runtime(answers=False, error="it did not answer in time") if here else None,
+            lambda: read_runtime(host, here, seconds) if here and here.container else None,
+            Runtime(False, error="it did not answer in time") if here and here.container else None,
             2 * seconds,  # a second question follows the first where a container has ended
         ),
         kubelet=parts.begin(
@@ -212,12 +214,18 @@ def _begin_node(parts: Parts, host: Host, platform: Optional[Platform], limits: 
             None,
             seconds + 0.1,
         ),
+        unit=parts.begin(
+            "etcd's unit",
+            lambda: read_service(host, here.unit) if here and here.unit else None,
+            None,
+            seconds + 0.1,
+        ),
         etcd_log=parts.begin(
-            "etcd's log", lambda: etcd_lines(host, here) if here else (), (), limits.files
+            "etcd's log", lambda: etcd_lines(host, here, seconds) if here else (), (), limits.files
         ),
         kubelet_log=parts.begin(
             "kubelet's log",
-            lambda: kubelet_lines(host, here, seconds) if here else (),
+            lambda: kubelet_lines(host, here, seconds) if here and here.kubelet_unit else (),
             (),
             seconds + 0.1,
         ),

@@ -13,7 +13,7 @@ import pytest
 from agent.errors import CommandFailed, Damaged
 from agent.host import Host
 from agent.model.facts import Container, Runtime
-from agent.platforms import PLATFORMS
+from agent.platforms.kubeadm import Kubeadm
 from agent.processes import Completed
 from agent.survey.containers import (
     as_lines,
@@ -23,7 +23,7 @@ from agent.survey.containers import (
     read_runtime,
 )
 
-KUBEADM = PLATFORMS[0]
+KUBEADM = Kubeadm()
 FIXTURES = Path(__file__).parents[3].parent / "shared" / "fixtures" / "crictl-json"
 HAS_FIXTURES = pytest.mark.skipif(not FIXTURES.exists(), reason="no fixtures here")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent.host import Host
-from agent.platforms import PLATFORMS
+from agent.platforms.kubeadm import Kubeadm
 from agent.survey.logs import MAX_TAIL, etcd_lines, kubelet_lines, log_files, shown
 
-KUBEADM = PLATFORMS[0]
+KUBEADM = Kubeadm()
 PODS = "var/log/pods"
 
 
