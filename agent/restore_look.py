@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from agent.actions.base import Context
 from agent.actions.binary import obtain_binary
 from agent.actions.definitions import current_config
 from agent.actions.find_revisions import find_revisions
 from agent.actions.restore_tool import find_tool
-from agent.diagnosis.revisions import Evidence
 from agent.errors import PreconditionFailed, UsageError
 from agent.host import Host
 from agent.platforms import detect
-from agent.snapshot.verify import SnapshotFacts, verify_snapshot
+from agent.snapshot.restore_facts import RestoreFacts, ToolFacts
+from agent.snapshot.verify import verify_snapshot
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ToolFacts:
-    """The tool that will restore. bumps: it can raise the revision."""
-
-    name: str
-    version: str
-    bumps: bool
-
-
-@dataclass(frozen=True)
-class RestoreFacts:
-    """snapshot, tool: None where not asked for. found: revisions that data here stands for."""
-
-    snapshot: Optional[SnapshotFacts]
-    tool: Optional[ToolFacts]
-    found: tuple[Evidence, ...]
 
 
 def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
@@ -48,17 +29,18 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
     ctx = Context(host, platform, "look", "look", say)
     snapshot, tool = _text(args, "snapshot"), None
     facts = verify_snapshot(host, snapshot, args.get("copy") is True, say) if snapshot else None
+    modified = host.stat(snapshot).st_mtime if snapshot else 0.0
     try:
         config = current_config(ctx)
     except PreconditionFailed:
         if args.get("restores") is True:
             raise
-        return RestoreFacts(facts, None, find_revisions(host, "/var/lib/etcd"))
+        return RestoreFacts(facts, None, find_revisions(host, "/var/lib/etcd"), modified)
     if args.get("restores") is True:
         _binary, version = obtain_binary(ctx, config)
         found = find_tool(ctx, config, _text(args, "tool"), version)
         tool = ToolFacts(found.name, found.version, found.bumps)
-    return RestoreFacts(facts, tool, find_revisions(host, config.data_dir))
+    return RestoreFacts(facts, tool, find_revisions(host, config.data_dir), modified)
 
 
 def _text(args: dict[str, Any], name: str) -> str:

@@ -24,6 +24,7 @@ from agent.recipes.restore_wish import (
     require_declared,
     require_definition,
     require_given_up,
+    summary_of,
 )
 
 RESTORE = "restore"
@@ -55,9 +56,7 @@ class _Maker:
     ) -> None:
         self._cluster, self._wish, self._others = cluster, wish, others
         self._definitions = definitions
-        source = wish.source
-        summary = f"from {source.label}: {source.keys} keys at revision {source.revision}"
-        self._builder = PlanBuilder(RESTORE, summary, cluster.addresses)
+        self._builder = PlanBuilder(RESTORE, summary_of(wish), cluster.addresses)
         self._step = self._builder.step
 
     def one(self, created: float) -> Plan:

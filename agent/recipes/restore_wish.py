@@ -143,8 +143,7 @@ def require_definition(cluster: Cluster, host: str) -> Definition:
 
 def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
     """What the operator must know before saying yes."""
-    source, bump = wish.source, wish.bump
-    found = []
+    source, found = wish.source, []
     for member in cluster.diagnosis.members:
         if member.revision > source.revision:
             found.append(
@@ -158,7 +157,6 @@ def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
             f"{cluster.diagnosis.target} could be kept instead: fab rescue-quorum would keep "
             f"revision {cluster.verdict(cluster.diagnosis.target).revision}"
         )
-    found.append(_gap(source, bump))
     absent = [m.host for m in cluster.diagnosis.members if m.state in _ABSENT]
     if absent:
         found.append(
@@ -171,19 +169,27 @@ def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
 _ABSENT = (MemberState.UNREACHABLE, MemberState.GHOST)
 
 
+def summary_of(wish: Wish) -> str:
+    """What is restored, the revision gap, and what that means."""
+    source = wish.source
+    return (
+        f"from {source.label}: {source.keys} keys at revision {source.revision}; "
+        f"{_gap(source, wish.bump)}"
+    )
+
+
 def _gap(source: Source, bump: Optional[Bump]) -> str:
-    """The revision gap, and what it means."""
     if bump is None:
         return (
             f"revisions go on from {source.revision}, and the tool here cannot raise them: every "
             "kube-apiserver, controller-manager, scheduler and kubelet of the control plane is "
             "restarted; restart the kubelets of all workers yourself: systemctl restart kubelet"
         )
-    gap = "the highest found"
+    gap = "the highest revision found anywhere"
     if bump.missing:
-        gap = f"{bump.missing} behind the highest found, {bump.highest} ({bump.source})"
+        gap = f"{bump.missing} behind the highest found anywhere, {bump.highest} ({bump.source})"
     return (
-        f"the snapshot's revision {source.revision} is {gap}; "
-        f"it is raised by {bump.amount} to {bump.revision} ({bump.margin} of it for {bump.reason}) "
-        "and all before is marked compacted: every watch begins anew"
+        f"that is {gap}, and "
+        f"is raised by {bump.amount} to {bump.revision} ({bump.margin} of it for {bump.reason}) "
+        "and marked compacted: every watch begins anew"
     )

@@ -1,0 +1,31 @@
+"""What a host says of a restore to come, as it travels to the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.diagnosis.revisions import Evidence
+from agent.snapshot.verify import SnapshotFacts
+
+
+@dataclass(frozen=True)
+class ToolFacts:
+    """The tool that will restore. bumps: it can raise the revision."""
+
+    name: str
+    version: str
+    bumps: bool
+
+
+@dataclass(frozen=True)
+class RestoreFacts:
+    """snapshot, tool: None where not asked for. found: revisions that data here stands for.
+
+    modified: when the snapshot's file was last written, seconds since the epoch; 0 where none.
+    """
+
+    snapshot: Optional[SnapshotFacts]
+    tool: Optional[ToolFacts]
+    found: tuple[Evidence, ...]
+    modified: float = 0.0
