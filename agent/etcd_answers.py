@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from agent.etcd_errors import Condition, EtcdError
 from agent.etcd_transport import Reply
 from agent.model.facts import Alarm, Member
+
+T = TypeVar("T")
 
 _ALARM_KINDS = ("NOSPACE", "CORRUPT")
 
@@ -78,22 +81,22 @@ class PeerView:
 def parse_status(said: dict[str, Any]) -> Status:
     """A StatusResponse in the gateway's JSON: 64-bit numbers are strings, zeros are left out."""
     head = header(said)
-    errors = tuple(str(error).strip() for error in said.get("errors", []))
+    errors = tuple(error.strip() for error in words(said, "errors"))
     leader = hex_id(said.get("leader"))
     return Status(
-        version=str(said.get("version", "")),
+        version=word(said, "version"),
         cluster_id=hex_id(head.get("cluster_id")),
         member_id=hex_id(head.get("member_id")),
         leader_id="" if leader == hex_id(0) else leader,
-        raft_term=int(said.get("raftTerm", 0)),
-        raft_index=int(said.get("raftIndex", 0)),
-        applied_index=int(said.get("raftAppliedIndex", 0)),
-        revision=int(head.get("revision", 0)),
-        db_size=int(said.get("dbSize", 0)),
-        db_size_in_use=int(said.get("dbSizeInUse", 0)),
-        db_size_quota=int(said.get("dbSizeQuota", 0)),
-        is_learner=bool(said.get("isLearner", False)),
-        storage_version=str(said.get("storageVersion", "")),
+        raft_term=number(said, "raftTerm"),
+        raft_index=number(said, "raftIndex"),
+        applied_index=number(said, "raftAppliedIndex"),
+        revision=number(head, "revision"),
+        db_size=number(said, "dbSize"),
+        db_size_in_use=number(said, "dbSizeInUse"),
+        db_size_quota=number(said, "dbSizeQuota"),
+        is_learner=flag(said, "isLearner"),
+        storage_version=word(said, "storageVersion"),
         errors=errors,
         alarms=tuple(alarm for alarm in map(_parse_alarm, errors) if alarm),
     )
@@ -101,49 +104,89 @@ def parse_status(said: dict[str, Any]) -> Status:
 
 def parse_members(said: dict[str, Any]) -> tuple[Member, ...]:
     """The members of any answer of the Cluster service."""
-    return tuple(parse_member(row) for row in said.get("members", []))
+    header(said)
+    return tuple(parse_member(row) for row in rows(said, "members"))
+
+
+def parse_added(said: dict[str, Any]) -> Member:
+    """The new member of a MemberAddResponse; one without an ID is none."""
+    header(said)
+    found = parse_member(said.get("member"))
+    if found.id == hex_id(0):
+        raise ValueError("a new member without an ID")
+    return found
+
+
+def parse_alarms(said: dict[str, Any]) -> tuple[Alarm, ...]:
+    """The alarms of an AlarmResponse; etcd 3.4 gives it no header."""
+    return tuple(
+        Alarm(hex_id(row.get("memberID")), word(row, "alarm")) for row in rows(said, "alarms")
+    )
+
+
+def parse_range(said: dict[str, Any]) -> RangeResult:
+    """A RangeResponse."""
+    head = header(said)
+    kvs = tuple(parse_kv(row) for row in rows(said, "kvs"))
+    return RangeResult(kvs, number(said, "count"), number(head, "revision"))
 
 
 def _parse_alarm(error: str) -> Optional[Alarm]:
     """An AlarmMember in StatusResponse.errors, a protobuf text: memberID:1 alarm:NOSPACE."""
     fields = dict(part.split(":", 1) for part in error.split() if ":" in part)
     kind, member = fields.get("alarm", ""), fields.get("memberID", "")
-    return Alarm(hex_id(member), kind) if kind in _ALARM_KINDS and member.isdigit() else None
+    return Alarm(hex_id(member), kind) if kind in _ALARM_KINDS and member.isdecimal() else None
 
 
-def parse_member(row: dict[str, Any]) -> Member:
+def parse_member(row: Any) -> Member:
     """One member of the Cluster service; proto3 leaves empty fields out."""
+    if not isinstance(row, dict):
+        raise TypeError("a member that is no object")
     return Member(
         id=hex_id(row.get("ID")),
-        name=str(row.get("name", "")),
-        peer_urls=tuple(row.get("peerURLs") or ()),
-        client_urls=tuple(row.get("clientURLs") or ()),
-        is_learner=bool(row.get("isLearner", False)),
+        name=word(row, "name"),
+        peer_urls=words(row, "peerURLs"),
+        client_urls=words(row, "clientURLs"),
+        is_learner=flag(row, "isLearner"),
     )
 
 
 def parse_kv(row: dict[str, Any]) -> KeyValue:
     """One mvccpb.KeyValue; bytes are base64."""
     return KeyValue(
-        key=base64.b64decode(row.get("key", "")),
-        value=base64.b64decode(row.get("value", "")),
-        create_revision=int(row.get("create_revision", 0)),
-        mod_revision=int(row.get("mod_revision", 0)),
-        version=int(row.get("version", 0)),
-        lease=int(row.get("lease", 0)),
+        key=base64.b64decode(word(row, "key"), validate=True),
+        value=base64.b64decode(word(row, "value"), validate=True),
+        create_revision=number(row, "create_revision"),
+        mod_revision=number(row, "mod_revision"),
+        version=number(row, "version"),
+        lease=number(row, "lease"),
     )
 
 
 def parse_hash(said: dict[str, Any], revision: int) -> KvHash:
     """A HashKVResponse; hash_revision is there from 3.6."""
-    at = revision or int(said.get("hash_revision", 0)) or int(header(said).get("revision", 0))
-    return KvHash(int(said.get("hash", 0)), at, int(said.get("compact_revision", 0)))
+    at = revision or number(said, "hash_revision") or number(header(said), "revision")
+    return KvHash(number(said, "hash"), at, number(said, "compact_revision"))
 
 
 def header(said: dict[str, Any]) -> dict[str, Any]:
-    """The ResponseHeader, empty where there is none."""
+    """The ResponseHeader. Raises TypeError where there is none: then it is no answer of etcd's.
+
+    An empty object from whatever listens there must not pass for a read through the quorum.
+    """
     found = said.get("header")
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or hex_id(found.get("cluster_id")) == hex_id(0):
+        raise TypeError("no header with the cluster's ID")
+    return found
+
+
+def understood(url: str, reply: Reply, parse: Callable[[dict[str, Any]], T]) -> T:
+    """What `parse` makes of the answer. Raises EtcdError where etcd would not have said that."""
+    said = json_object(url, reply)
+    try:
+        return parse(said)
+    except (ValueError, TypeError):
+        raise not_understood(url, reply) from None
 
 
 def json_object(url: str, reply: Reply) -> dict[str, Any]:
@@ -163,9 +206,63 @@ def not_understood(url: str, reply: Reply) -> EtcdError:
     return EtcdError(f"{url}: not an answer of etcd: {begins!r}", Condition.OTHER)
 
 
-def hex_id(number: Any) -> str:
+# ---- fields: what is not of its type raises ValueError or TypeError, and is never guessed at -----
+
+
+def number(said: dict[str, Any], key: str) -> int:
+    """An integer of up to 64 bits, as a JSON number or as decimal text; 0 where it is left out."""
+    return _integer(said.get(key))
+
+
+def word(said: dict[str, Any], key: str) -> str:
+    """A text, empty where it is left out."""
+    value = said.get(key)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{key} is no text")
+    return value or ""
+
+
+def words(said: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A list of texts, empty where it is left out."""
+    values = said.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{key} is no list of texts")
+    return tuple(values)
+
+
+def flag(said: dict[str, Any], key: str) -> bool:
+    """A truth value, false where it is left out."""
+    value = said.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{key} is neither true nor false")
+    return bool(value)
+
+
+def rows(said: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """A list of objects, empty where it is left out."""
+    found = said.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise TypeError(f"{key} is no list of objects")
+    return found
+
+
+def hex_id(value: Any) -> str:
     """An ID of the gateway (decimal) as etcdctl prints it: 16 hex digits."""
-    return f"{int(number or 0):016x}"
+    return f"{_integer(value):016x}"
+
+
+def _integer(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise ValueError(f"{str(value)[:40]!r} is no number of 64 bits")
+    return value
 
 
 def decimal_id(member_id: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
-from typing import Any, Optional
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Optional, TypeVar
 
 from agent.etcd_answers import (
     KeyValue,
@@ -15,18 +16,23 @@ from agent.etcd_answers import (
     Status,
     decimal_id,
     header,
-    hex_id,
-    json_object,
     not_understood,
+    number,
+    parse_added,
+    parse_alarms,
     parse_hash,
-    parse_kv,
     parse_member,
     parse_members,
+    parse_range,
     parse_status,
+    understood,
+    word,
 )
 from agent.etcd_errors import Condition, EtcdError
 from agent.etcd_transport import Connection, failure
 from agent.model.facts import Alarm, Member, TlsFiles
+
+T = TypeVar("T")
 
 _PREFIXES = ("/v3", "/v3beta")  # 3.4 and later; 3.3
 
@@ -70,7 +76,7 @@ class EtcdClient:
         reply = self._connection.call("GET", "/version", None, timeout or self.timeout)
         if reply.status != 200:
             raise failure(self.endpoint, reply)
-        return str(json_object(self.endpoint, reply).get("etcdserver", ""))
+        return understood(self.endpoint, reply, lambda said: word(said, "etcdserver"))
 
     def health(self, timeout: float = 0) -> bool:
         """True if /health says so: a read through the quorum worked and no alarm is raised.
@@ -86,7 +92,7 @@ class EtcdClient:
 
     def status(self, timeout: float = 0) -> Status:
         """The member's own status; needs no quorum, and learners answer it."""
-        return parse_status(self._post("maintenance/status", {}, timeout))
+        return self._post("maintenance/status", {}, timeout, parse_status)
 
     def members(self, linearizable: bool = True, timeout: float = 0) -> tuple[Member, ...]:
         """The membership. linearizable=False is the member's own view and needs no quorum.
@@ -94,15 +100,11 @@ class EtcdClient:
         etcd 3.4 and earlier always give the member's own view (the field is ignored there).
         """
         body = {"linearizable": linearizable}
-        return parse_members(self._post("cluster/member/list", body, timeout))
+        return self._post("cluster/member/list", body, timeout, parse_members)
 
     def alarms(self, timeout: float = 0) -> tuple[Alarm, ...]:
         """The alarms raised. Goes through the quorum as a log entry; `status` has them without."""
-        said = self._post("maintenance/alarm", {"action": "GET"}, timeout)
-        return tuple(
-            Alarm(hex_id(row.get("memberID")), str(row.get("alarm", "")))
-            for row in said.get("alarms", [])
-        )
+        return self._post("maintenance/alarm", {"action": "GET"}, timeout, parse_alarms)
 
     def hash_kv(self, revision: int = 0, timeout: float = 0) -> KvHash:
         """Hash of the key space at `revision` (0: the newest). Needs no quorum.
@@ -110,8 +112,9 @@ class EtcdClient:
         Only newer versions have it at their gateway (UNSUPPORTED otherwise: `/v3/maintenance/hash`
         of old ones covers the whole file and differs between members); then see peer_hash_kv.
         """
-        said = self._post("maintenance/hashkv", {"revision": str(revision)}, timeout)
-        return parse_hash(said, revision)
+        body = {"revision": str(revision)}
+        parse = partial(parse_hash, revision=revision)
+        return self._post("maintenance/hashkv", body, timeout, parse)
 
     def range(
         self,
@@ -134,9 +137,7 @@ class EtcdClient:
             "keys_only": keys_only,
             "count_only": count_only,
         }
-        said = self._post("kv/range", body, timeout)
-        kvs = tuple(parse_kv(row) for row in said.get("kvs", []))
-        return RangeResult(kvs, int(said.get("count", 0)), int(header(said).get("revision", 0)))
+        return self._post("kv/range", body, timeout, parse_range)
 
     def get(self, key: bytes, serializable: bool = False, timeout: float = 0) -> Optional[KeyValue]:
         """One key, or None where it does not exist."""
@@ -183,25 +184,24 @@ class EtcdClient:
     ) -> Member:
         """Add a member that has not started yet; its ID is in the answer."""
         body = {"peerURLs": list(peer_urls), "isLearner": learner}
-        said = self._post("cluster/member/add", body, timeout, repeat=False)
-        return parse_member(said.get("member", {}))
+        return self._post("cluster/member/add", body, timeout, parse_added, repeat=False)
 
     def member_remove(self, member_id: str, timeout: float = 0) -> tuple[Member, ...]:
         """Remove a member for good; returns those that remain."""
         body = {"ID": decimal_id(member_id)}
-        return parse_members(self._post("cluster/member/remove", body, timeout, repeat=False))
+        return self._post("cluster/member/remove", body, timeout, parse_members, repeat=False)
 
     def member_promote(self, member_id: str, timeout: float = 0) -> tuple[Member, ...]:
         """Make a learner a voter. NOT_IN_SYNC: still catching up, or it never started."""
         body = {"ID": decimal_id(member_id)}
-        return parse_members(self._post("cluster/member/promote", body, timeout, repeat=False))
+        return self._post("cluster/member/promote", body, timeout, parse_members, repeat=False)
 
     def member_update(
         self, member_id: str, peer_urls: Sequence[str], timeout: float = 0
     ) -> tuple[Member, ...]:
         """Give a member other peer URLs."""
         body = {"ID": decimal_id(member_id), "peerURLs": list(peer_urls)}
-        return parse_members(self._post("cluster/member/update", body, timeout, repeat=False))
+        return self._post("cluster/member/update", body, timeout, parse_members, repeat=False)
 
     def alarm_disarm(self, alarm: Alarm, timeout: float = 0) -> None:
         """Take one alarm back; its cause must be gone, or it comes again."""
@@ -210,37 +210,42 @@ class EtcdClient:
             "memberID": decimal_id(alarm.member_id),
             "alarm": alarm.kind,
         }
-        self._post("maintenance/alarm", body, timeout, repeat=False)
+        self._post("maintenance/alarm", body, timeout, _any, repeat=False)
 
     def put(self, key: bytes, value: bytes, timeout: float = 0) -> int:
         """Write one key; returns the revision it got."""
         body = {"key": _b64(key), "value": _b64(value)}
-        return int(header(self._post("kv/put", body, timeout, repeat=False)).get("revision", 0))
+        return self._post("kv/put", body, timeout, _revision, repeat=False)
 
     def delete(self, key: bytes, range_end: bytes = b"", timeout: float = 0) -> int:
         """Delete a key, or all up to `range_end`; returns how many there were."""
         body = {"key": _b64(key), "range_end": _b64(range_end)}
-        return int(self._post("kv/deleterange", body, timeout, repeat=False).get("deleted", 0))
+        return self._post("kv/deleterange", body, timeout, _deleted, repeat=False)
 
     def transfer_leadership(self, member_id: str, timeout: float = 0) -> None:
         """Hand leadership to another voter; only the leader's own endpoint does it (NOT_LEADER)."""
         body = {"targetID": decimal_id(member_id)}
-        self._post("maintenance/transfer-leadership", body, timeout, repeat=False)
+        self._post("maintenance/transfer-leadership", body, timeout, _any, repeat=False)
 
     def compact(self, revision: int, physical: bool = False, timeout: float = 0) -> None:
         """Forget history before `revision`; physical waits until it is off the file."""
         body = {"revision": str(revision), "physical": physical}
-        self._post("kv/compaction", body, timeout, repeat=False)
+        self._post("kv/compaction", body, timeout, _any, repeat=False)
 
     def defragment(self, timeout: float = 0) -> None:
         """Rewrite the member's file without free pages; it serves nothing meanwhile."""
-        self._post("maintenance/defragment", {}, timeout, repeat=False)
+        self._post("maintenance/defragment", {}, timeout, _any, repeat=False)
 
     # ---- the gateway -------------------------------------------------------------------------
 
     def _post(
-        self, path: str, body: dict[str, Any], timeout: float, repeat: bool = True
-    ) -> dict[str, Any]:
+        self,
+        path: str,
+        body: dict[str, Any],
+        timeout: float,
+        parse: Callable[[dict[str, Any]], T],
+        repeat: bool = True,
+    ) -> T:
         data = json.dumps(body).encode()
         for prefix in (self._prefix,) if self._prefix else _PREFIXES:
             reply = self._connection.call(
@@ -248,7 +253,7 @@ class EtcdClient:
             )
             if reply.status == 200:
                 self._prefix = prefix
-                return json_object(self.endpoint, reply)
+                return understood(self.endpoint, reply, parse)
             error = failure(self.endpoint, reply)
             if error.condition is not Condition.UNSUPPORTED:
                 self._prefix = prefix
@@ -277,8 +282,8 @@ def peer_members(peer_url: str, tls: TlsFiles, timeout: float = 2.0) -> PeerView
     if reply.status != 200:
         raise failure(peer_url, reply)
     try:
-        members = tuple(parse_member({**row, "ID": row.get("id")}) for row in reply.json())
-    except (ValueError, TypeError, AttributeError):
+        members = tuple(parse_member({**row, "ID": row["id"]}) for row in reply.json())
+    except (ValueError, TypeError, LookupError):
         raise not_understood(peer_url, reply) from None
     cluster_id = reply.headers.get("x-etcd-cluster-id", "").rjust(16, "0")
     return PeerView(cluster_id, members)
@@ -291,7 +296,20 @@ def peer_hash_kv(peer_url: str, tls: TlsFiles, revision: int = 0, timeout: float
         reply = connection.call("GET", "/members/hashkv", body, timeout)
     if reply.status != 200:
         raise failure(peer_url, reply)
-    return parse_hash(json_object(peer_url, reply), revision)
+    return understood(peer_url, reply, partial(parse_hash, revision=revision))
+
+
+def _any(said: dict[str, Any]) -> None:
+    """An answer of which only matters that it came; of some calls it has not even a header."""
+
+
+def _revision(said: dict[str, Any]) -> int:
+    return number(header(said), "revision")
+
+
+def _deleted(said: dict[str, Any]) -> int:
+    header(said)
+    return number(said, "deleted")
 
 
 def prefix_end(prefix: bytes) -> bytes:

@@ -39,7 +39,10 @@ class Reply:
 
     def json(self) -> Any:
         """The body parsed; raises ValueError where it is not JSON."""
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def real_files(host: Host, tls: TlsFiles) -> TlsFiles:

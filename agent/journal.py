@@ -10,7 +10,6 @@ or left with holes (NUL bytes) in it, is dropped; anything else that is wrong st
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -18,7 +17,7 @@ from typing import Any, Optional
 from agent.errors import Damaged, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.model.catalog import CATALOG
-from agent.model.codec import canonical, from_plain
+from agent.model.codec import canonical, from_plain, parse_json
 from agent.model.facts import JournalFacts
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 
@@ -213,7 +212,7 @@ def _read(host: Host, path: str) -> tuple[list[Record], int]:
 
 def _parse(line: bytes, before: list[Record]) -> tuple[Optional[Record], str]:
     try:
-        record = from_plain(Record, json.loads(line), "journal record")
+        record = from_plain(Record, parse_json(line, "journal record"), "journal record")
     except (ValueError, RecursionError, UsageError) as error:
         return None, str(error).splitlines()[0]
     if record.seq != len(before) + 1:

@@ -12,7 +12,6 @@ and that the kernel lets go of when the agent ends, however that happens (docs/l
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import struct
 from collections.abc import Iterator
@@ -23,8 +22,9 @@ from typing import Optional
 from agent.errors import Damaged, Locked, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.journal import Journal, journal_path
-from agent.model.codec import canonical, from_plain
+from agent.model.codec import canonical, from_plain, parse_json
 from agent.model.facts import Lock
+from agent.model.holding import age, held
 from agent.reserve import reserve_dir, write_new
 
 LOCK_FILE = f"{STATE_DIR}/lock.json"
@@ -53,7 +53,7 @@ def _stored(host: Host) -> Optional[Lock]:
     if not host.exists(LOCK_FILE):
         return None
     try:
-        return from_plain(Lock, json.loads(host.read_bytes(LOCK_FILE)), LOCK_FILE)
+        return from_plain(Lock, parse_json(host.read_bytes(LOCK_FILE), LOCK_FILE), LOCK_FILE)
     except (ValueError, RecursionError, UsageError) as error:
         raise Damaged(
             f"{LOCK_FILE}: {error}",
@@ -97,28 +97,6 @@ def require_free(host: Host, plan: str, token: int, run: str = "") -> None:
         raise _stale(host, current, token)
 
 
-def held(host: str, lock: Lock, now: float) -> Locked:
-    """Who holds a host, with which plan, for how long, and whether that run is at work.
-
-    now: seconds since the epoch, by the clock of that host.
-    """
-    plan = lock.plan[:12]
-    state = "is at work there now" if lock.alive else "has ended, and the plan is not finished"
-    return Locked(
-        f"{host}: plan {plan} of {lock.holder} holds this host, taken {_age(now - lock.time)} ago; "
-        f"that run {state}",
-        "two plans at once could each undo what the other needs",
-        f"fab resume {plan}   (or: fab rollback {plan}; either takes the lock over)",
-    )
-
-
-def _age(seconds: float) -> str:
-    whole = max(int(seconds), 0)
-    if whole < 120:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h"
-
-
 def check_lock(host: Host, plan: str, token: int) -> None:
     """Raise Locked unless `plan` holds the lock with exactly this token."""
     current = _stored(host)
@@ -141,7 +119,7 @@ def release_lock(host: Host, plan: str) -> None:
 
 
 def _stale(host: Host, current: Lock, token: int) -> Locked:
-    taken = f", taken {_age(host.now() - current.time)} ago" if current.plan else ""
+    taken = f", taken {age(host.now() - current.time)} ago" if current.plan else ""
     return Locked(
         f"{host.hostname()}: {current.holder or 'a later run'} holds token {current.token}; "
         f"this order carries {token} (plan {current.plan[:12] or 'closed'}{taken})",

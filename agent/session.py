@@ -7,7 +7,6 @@ When the line drops, the step at hand is finished and journaled, and then the ag
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from agent import __version__
 from agent.errors import RescueError, StepFailed, UsageError
 from agent.host import Host
 from agent.log import logger
-from agent.model.codec import canonical
+from agent.model.codec import canonical, parse_json
 from agent.verbs import VERBS, Verb
 
 FORMAT = 1
@@ -105,10 +104,7 @@ def _refused_by_system(error: OSError) -> StepFailed:
 
 
 def _parse(request: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(request)
-    except (ValueError, RecursionError):
-        raise UsageError("request is not JSON") from None
+    data = parse_json(request, "request is not JSON")
     if not isinstance(data, dict):
         raise UsageError("request is not an object with `verb` and `args`")
     return data
