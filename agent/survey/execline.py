@@ -63,10 +63,13 @@ def command(words: Sequence[Word], env: Mapping[str, str], where: str) -> Comman
         raise Refused(f"{where}: ExecStart= is empty", "nothing says how etcd is started")
     first = words[0].text
     bare = first.lstrip(_PREFIXES)
-    keeps_dollar = ":" in first[: len(first) - len(bare)]
+    prefix = first[: len(first) - len(bare)]
+    keeps_dollar = ":" in prefix
     program = posixpath.basename(bare)
     if any(word.text == ";" for word in words):
         raise _not_readable(where, "runs several commands")
+    if "@" in prefix:  # the next word is only what the program is called
+        words = [words[0], *words[2:]]
     if program in SHELLS:
         return _through_shell([w.text for w in words[1:]], env, where)
     if program != "etcd":
