@@ -115,13 +115,19 @@ class ManifestKind(Kind):
 
     def changed(self, ctx: Context, place: str, texts: Texts, flags: Flags) -> Texts:
         before = texts.get(place)
-        before = after = ctx.host.read_text(place) if before is None else before
-        for flag, value in flags.items():
-            after = _with(after, flag, value)
+        before = ctx.host.read_text(place) if before is None else before
+        after = with_flags(before, flags)
         return {place: after} if after != before else {}
 
     def written(self, ctx: Context) -> None:
         """Nothing: the kubelet sees it."""
+
+
+def with_flags(text: str, flags: Flags) -> str:
+    """The manifest with these flags set, added or taken off; raises what splice raises."""
+    for flag, value in flags.items():
+        text = _with(text, flag, value)
+    return text
 
 
 def _with(text: str, flag: str, value: Optional[str]) -> str:

@@ -163,8 +163,9 @@ def _add_to_config(view: UnitView, flag: str, value: str) -> tuple[str, str]:
     if empty:
         return path, text[: empty.start()] + f"{flag}: {_plain_yaml(value)}" + text[empty.end() :]
     end = _line_end(text)
-    joint = "" if not text or text.endswith(("\n", "\r")) else end
-    return path, f"{text}{joint}{flag}: {_plain_yaml(value)}{end}"
+    if text and not text.endswith(("\n", "\r")):
+        return path, f"{text}{end}{flag}: {_plain_yaml(value)}"
+    return path, f"{text}{flag}: {_plain_yaml(value)}{end}"
 
 
 def _add_to_env(view: UnitView, flag: str, value: str, near: list[Source]) -> tuple[str, str]:
@@ -216,6 +217,8 @@ def _without_line(text: str, source: Source, flag: str) -> str:
     _, end = _line_bounds(text, source.end)
     if "\n" in text[start:end].rstrip("\r\n"):
         raise _refuse(source, f"{flag} is written over several lines")
+    if end == len(text) and not text.endswith(("\n", "\r")):
+        return text[:start].removesuffix("\n").removesuffix("\r")
     return text[:start] + text[end:]
 
 

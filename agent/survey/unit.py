@@ -276,6 +276,8 @@ def _flag_source(view: UnitView, used: Argument, before: str, value: str) -> Sou
     if used.is_script or used.word is None:
         return Source(FLAG, place, number, fixed="it stands in the script of a shell")
     fixed = "it is put together from variables" if "$" in used.raw else _fixed(used.word)
+    if name and name not in view.variables:
+        fixed = f"it is ${{{name}}}, which nothing sets"
     number = view.texts[place].count("\n", 0, used.word.start) + 1
     return Source(FLAG, place, number, used.word.start, used.word.end, fixed)
 
