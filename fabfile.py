@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.command import CHANGING, LOOKING, command
-from coordinator.tasks import look, rescue, unfinished
+from coordinator.tasks import look, plan_files, rescue, unfinished
 from coordinator.tasks.common import Options
 
 
@@ -19,10 +19,19 @@ def diagnose(options: Options) -> None:
     look.diagnose(options)
 
 
-@command("lost", "accept", "in_manifest", *LOOKING, host="the node to rescue")
-def plan(options: Options, host: str | None = None) -> None:
+@command(
+    "lost", "accept", "in_manifest", *LOOKING,
+    host="the node to rescue", save="write the plan to this file, to be signed and applied",
+)  # fmt: skip
+def plan(options: Options, host: str | None = None, save: str = "") -> None:
     """Show the plan that a rescue would carry out; changes nothing."""
-    rescue.plan(options, host or "")
+    rescue.plan(options, host or "", save)
+
+
+@command(*CHANGING, file="a plan written by `fab plan --save`; its signature is FILE.sig")
+def apply(options: Options, file: str) -> None:
+    """Carry out the plan in FILE, if it fits what the hosts are like now."""
+    plan_files.apply(options, file)
 
 
 @command("lost", *CHANGING, host="the node to rescue")

@@ -58,6 +58,12 @@ class PreconditionFailed(Refused):
     kind = "precondition"
 
 
+class Unsigned(Refused):
+    """A plan carries no signature that the policy accepts; nothing was changed."""
+
+    kind = "unsigned"
+
+
 class StepFailed(RescueError):
     """A step began and did not reach its effect; its journal says how far it came."""
 
@@ -102,7 +108,7 @@ _BY_KIND: dict[str, type[RescueError]] = {
     cls.kind: cls
     for cls in (
         RescueError, UsageError, Refused, Unreachable, PreconditionFailed, StepFailed, Paused,
-        Locked, Damaged, CommandFailed, Timeout,
+        Locked, Damaged, CommandFailed, Timeout, Unsigned,
     )
 }  # fmt: skip
 

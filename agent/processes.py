@@ -56,8 +56,9 @@ class Processes:
         timeout: float = 10.0,
         ok: Sequence[int] = (0,),
         env: Optional[Mapping[str, str]] = None,
+        input: Optional[bytes] = None,
     ) -> Completed:
-        """Run a command of the host without a shell and without input.
+        """Run a command of the host without a shell; with no input but the bytes given.
 
         Raises CommandFailed where it is missing, outlives `timeout` seconds, or ends with an exit
         code that is not in `ok`.
@@ -67,7 +68,8 @@ class Processes:
         try:
             done = subprocess.run(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if input is None else None,
+                input=input,
                 capture_output=True,
                 timeout=timeout,
                 env=clean_env(env),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
-from agent.errors import Refused, RescueError, UsageError
+from agent import signing
+from agent.errors import Damaged, Refused, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.journal import Journal, journal_path, read_journals
 from agent.locks import (
@@ -21,6 +22,7 @@ from agent.locks import (
 )
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
+from agent.model.signed import Policy, Signed
 from agent.reserve import stock
 from agent.runner import SINGLE_STEP, Runner, preview, single_step_plan
 
@@ -87,11 +89,18 @@ def lock(host: Host, args: Args, say: Say) -> Any:
 def begin(host: Host, args: Args, say: Say) -> Any:
     """Store the plan in its journal, take the lock: {"plan", "holder", "token", "run"} → its state.
 
+    With it may come {"signed": Signed, "policy": what the coordinator's cluster.yaml demands}.
     The state is {"state", "done", "begun"}: as in JournalFacts; and "new": the plan was not open
     here before. Of a plan that is complete here the lock is not taken: nothing is left to do.
     """
     plan = plan_from_plain(args.get("plan"))
-    claim = _Claim(_text(args, "holder"), _number(args, "token"), args.get("run") or "")
+    claim = _Claim(
+        _text(args, "holder"),
+        _number(args, "token"),
+        _text(args, "run") if args.get("run") else "",
+        signing.signed_from(args.get("signed")),
+        signing.policy_from(args.get("policy")),
+    )
     require_free(host, plan.id, claim.token, claim.run)  # says who holds it, if he is at work too
     with _writable(host), only_agent(host):
         journal, is_new = _begin(host, plan, claim)
@@ -121,6 +130,8 @@ class _Claim:
     holder: str
     token: int
     run: str = ""
+    signed: Optional[Signed] = None
+    policy: Policy = field(default_factory=Policy)
 
 
 def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
@@ -130,9 +141,14 @@ def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
     """
     require_free(host, plan.id, claim.token, claim.run)
     was_known = host.exists(journal_path(plan.id))
+    before, since = _signature_of(host, plan.id) if was_known else (None, 0.0)
+    given = claim.signed or before
+    accepted = signing.accept(host, plan, given, claim.policy, since if given == before else 0.0)
     with suppress(OSError) if was_known else nullcontext():
         stock(host, STATE_DIR)  # of a known plan what is left must do: going back makes room
     journal = Journal.create(host, plan)
+    if accepted and given != before:
+        journal.append("signed", data=signing.to_record(accepted))
     state = journal.state
     if state == "complete":
         return journal, False
@@ -149,6 +165,14 @@ def step(host: Host, args: Args, say: Say) -> Any:
         return Runner(host, _ours(host, args), say).run(_text(args, "step"))
 
 
+def _signature_of(host: Host, plan_id: str) -> tuple[Optional[Signed], float]:
+    """Give the signature in a journal and its time; none of one whose first record was torn."""
+    try:
+        return signing.stored(Journal.open(host, plan_id))
+    except Damaged:
+        return None, 0.0  # or damaged for good: then it is refused when it is opened to be used
+
+
 def _ours(host: Host, args: Args) -> Journal:
     """Open the journal of a plan that holds the lock with this very token: {"plan", "token"}."""
     plan_id, token = _text(args, "plan"), _number(args, "token")
@@ -160,6 +184,8 @@ def _ours(host: Host, args: Args) -> Journal:
             "a plan that is closed has nothing left to do",
             "fab journal",
         )
+    if signing.policy_here(host).required and signing.stored(journal)[0] is None:
+        signing.accept_again(host, journal)  # demanded since the plan was begun
     mark_at_work(host, token)  # of an agent that follows one whose line broke
     return journal
 
@@ -208,11 +234,20 @@ def plan(host: Host, args: Args, say: Say) -> Any:
     return plan_to_plain(Journal.open(host, _text(args, "plan")).plan)
 
 
+def signature(host: Host, args: Args, say: Say) -> Any:
+    """Give the signature back that a stored plan was accepted with: {"plan"} → Signed or null."""
+    return to_plain(signing.stored(Journal.open(host, _text(args, "plan")))[0])
+
+
 def journal(host: Host, args: Args, say: Say) -> Any:
     """Show journals: {} → all, in short; {"plan"} → the records of one, without the plan."""
     if "plan" not in args:
         return to_plain(read_journals(host))
-    return to_plain(Journal.open(host, _text(args, "plan")).records[1:])
+    records = to_plain(Journal.open(host, _text(args, "plan")).records[1:])
+    for record in records:
+        if record["kind"] == "signed":  # the plan once more: who signed it is what is asked
+            record["data"] = {"principal": record["data"].get("principal", "")}
+    return records
 
 
 def restore_look(host: Host, args: Args, say: Say) -> Any:
@@ -225,7 +260,8 @@ def restore_look(host: Host, args: Args, say: Say) -> Any:
 VERBS: dict[str, Verb] = {
     f.__name__: f
     for f in (
-        survey, probe, hash, lock, begin, step, skip, undo, end, plan, journal, restore_look,
+        survey, probe, hash, lock, begin, step, skip, undo, end, plan, signature, journal,
+        restore_look,
     )
 }  # fmt: skip
 
@@ -266,6 +302,7 @@ def resume_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[st
     """
     with only_agent(host):
         opened = Journal.open(host, plan_id)
+        signing.accept_again(host, opened)
         take_lock(host, opened.plan.id, holder, _next_token(host))
         runner = Runner(host, opened, say)
         outcomes = [runner.run(step_id) for step_id in opened.begun_steps()]
@@ -278,6 +315,7 @@ def rollback_here(host: Host, plan_id: str, holder: str, say: Say) -> list[dict[
     """Take back, in reverse order, what a plan did on this host alone."""
     with only_agent(host):
         opened = Journal.open(host, plan_id)
+        signing.accept_again(host, opened)
         take_lock(host, opened.plan.id, holder, _next_token(host))
         steps = opened.done_steps() + opened.begun_steps()
         final = [s.id for s in opened.plan.steps() if s.final and s.id in steps]

@@ -9,6 +9,9 @@ cluster.yaml, all keys but `hosts` optional, unknown ones refused:
       jump: ann@bastion:22       # or a chain a,b; none: no jump, whatever ssh_config says
       config: ssh_config         # in place of ~/.ssh/config; relative to this file
       connect_timeout: 3         # seconds
+    require_signed_plans: true   # agents take signed plans only (docs/signed-plans.md)
+    allowed_signers: signers     # who may sign them (ssh-keygen(1)); relative to this file
+    revoked_signers: revoked     # public keys that are taken no more; relative to this file
     hosts:
       - master-0                 # a name is enough; ssh_config may say the rest
       - name: master-1
@@ -36,6 +39,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import UsageError
 from agent.model.facts import Member, Survey
+from agent.model.signed import Policy
 from coordinator import sshconfig
 from coordinator.connection import Access, resolve
 from coordinator.hosts import (
@@ -48,6 +52,7 @@ from coordinator.hosts import (
     split_address,
 )
 from coordinator.probe import probe_ports as probe_ports
+from coordinator.signing import POLICY_KEYS, read_policy
 from coordinator.sshconfig import SshOptions
 from coordinator.yaml_input import read_yaml
 
@@ -62,12 +67,14 @@ class Inventory:
     """The hosts of one cluster in the order given, and how to get onto them.
 
     complete: these are all hosts; else the others are to be found through the member lists.
+    policy: who may sign plans, and whether they must be signed.
     """
 
     hosts: tuple[HostSpec, ...] = ()
     cluster: str = ""
     access: Access = field(default_factory=Access)
     complete: bool = False
+    policy: Policy = field(default_factory=Policy)
 
     def host(self, name: str) -> HostSpec:
         """The host of that name. Raises UsageError naming those there are."""
@@ -81,7 +88,7 @@ class Inventory:
 def load_inventory(path: Path) -> Inventory:
     """cluster.yaml as described above. Raises UsageError with the place of what does not fit."""
     where = str(path)
-    data = _mapping(read_yaml(path), where, {"cluster", "ssh", "hosts"})
+    data = _mapping(read_yaml(path), where, {"cluster", "ssh", "hosts", *POLICY_KEYS})
     ssh = _mapping(
         data.get("ssh") or {},
         f"{where}: ssh",
@@ -95,7 +102,8 @@ def load_inventory(path: Path) -> Inventory:
     cluster = data.get("cluster", "")
     if cluster:
         checked_name(cluster, "cluster name")
-    return Inventory(hosts, cluster or "", _access(ssh, path), complete=True)
+    policy = read_policy(data, path)
+    return Inventory(hosts, cluster or "", _access(ssh, path), complete=True, policy=policy)
 
 
 def with_names(inventory: Inventory, names: Iterable[str]) -> Inventory:

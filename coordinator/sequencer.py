@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from agent.errors import Damaged, Locked, Paused, Refused, RescueError, Unreachable, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step, plan_to_plain
+from agent.model.signed import Policy, Signed
 from coordinator.channel import fan_out
 from coordinator.fleet import Fleet
 
@@ -66,8 +67,17 @@ def holder() -> str:
 class Sequencer:
     """Runs one plan over a fleet."""
 
-    def __init__(self, fleet: Fleet, plan: Plan, listener: Listener) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        plan: Plan,
+        listener: Listener,
+        signed: Signed | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Take the plan; signed: its signature, if there is one; policy: what cluster.yaml says."""
         self._fleet, self._plan, self._listener = fleet, plan, listener
+        self._who = {"signed": signed, "policy": policy}
         self._token = 0
         self._run_id = secrets.token_hex(8)
         self._begun: set[str] = set()
@@ -126,7 +136,7 @@ class Sequencer:
     def _begin_one(self, host: str) -> Any:
         plan = plan_to_plain(self._plan)
         args = {"plan": plan, "holder": holder(), "token": self._token, "run": self._run_id}
-        return self._fleet.call(host, "begin", args)
+        return self._fleet.call(host, "begin", {**args, **self._who})
 
     def _note_begun(self, host: str, answer: dict[str, Any]) -> None:
         self._begun.add(host)
@@ -236,9 +246,9 @@ class Sequencer:
                 "the cluster serves; what is left waits for these hosts",
                 f"when they are back: fab resume   (gone for good: fab resume {drop})",
             )
-        self._close("complete")
+        self.close("complete")
 
-    def _close(self, kind: str) -> None:
+    def close(self, kind: str) -> None:
         """Close the plan everywhere; where it had no steps, a host that is gone is only told of."""
         own = set(self._hosts())
         for error in self._end(kind, self._begun - own):
@@ -279,7 +289,7 @@ class Sequencer:
             outcome = self._fleet.call(step.host, "undo", args, _STEP_SILENCE)
             self._listener.step(step, outcome["outcome"], outcome["seconds"], {})
             undone.append(step.id)
-        self._close("rolled-back")
+        self.close("rolled-back")
         return undone
 
     def give_up(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from agent.diagnosis.cluster import diagnose, diagnose_host
-from agent.errors import Locked, Refused
 from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis, MemberState, Refusal
 from agent.recipes.cluster import Cluster
@@ -14,6 +13,7 @@ from agent.recipes.reseed import reseed
 from agent.recipes.restart_member import restart_member
 from coordinator.console import ask_consent
 from coordinator.tasks.common import Looked, Options, refused
+from coordinator.tasks.open_plans import refuse_open_plans as refuse_open_plans
 
 
 def choose_plan(looked: Looked, options: Options, host: str = "") -> Plan | None:
@@ -23,20 +23,6 @@ def choose_plan(looked: Looked, options: Options, host: str = "") -> Plan | None
     """
     refuse_open_plans(looked)
     return _plan_host(looked, options, host) if host else _plan_cluster(looked, options)
-
-
-def refuse_open_plans(looked: Looked) -> None:
-    """Raise Locked or Refused where a journal is not closed, or damaged."""
-    for observation in looked.observations:
-        for facts in observation.survey.journals if observation.survey else ():
-            if facts.state == "open":
-                raise Locked(
-                    f"{observation.host}: plan {facts.plan[:12]} ({facts.recipe}) is not finished",
-                    "a second plan on top of a half-done one could undo what the first needs",
-                    f"fab resume   (or: fab rollback {facts.plan[:12]})",
-                )
-            if facts.state == "damaged":
-                raise Refused(facts.problem, next=f"on {observation.host}: rescue-agent survey")
 
 
 def _plan_host(looked: Looked, options: Options, host: str) -> Plan | None:

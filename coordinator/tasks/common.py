@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agent.diagnosis.cluster import diagnose
 from agent.errors import Refused, RescueError, Unreachable, UsageError
 from agent.model.facts import Observation
+from agent.model.signed import Policy
 from agent.model.verdict import Diagnosis, Refusal
 from agent.recipes.cluster import Cluster
 from coordinator import report
@@ -42,6 +43,7 @@ class Looked:
     observations: tuple[Observation, ...]
     diagnosis: Diagnosis
     progress: Progress
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def cluster(self) -> Cluster:
@@ -69,7 +71,8 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
         progress.say(f"surveyed {surveyed} of {len(observations)} hosts")
         if not surveyed and not blind:
             raise _nothing_seen(fleet)
-        yield Looked(fleet, observations, diagnose(observations, options.lost), progress)
+        diagnosis = diagnose(observations, options.lost)
+        yield Looked(fleet, observations, diagnosis, progress, inventory.policy)
         if not surveyed:
             raise _nothing_seen(fleet)
     finally:

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from agent.errors import RescueError
+from agent.errors import RescueError, Unsigned
 from agent.model.plan import Plan
+from agent.model.signed import Signed
 from agent.recipes.invariants import require_sound
 from coordinator import report
 from coordinator.console import Progress, confirm
 from coordinator.fleet import Fleet
 from coordinator.sequencer import Sequencer
+from coordinator.signing import save_to_be_signed
 from coordinator.tasks.common import Looked, Options
+from coordinator.tasks.open_plans import settle
 from coordinator.verify import verify
 
 
-def carry_out(looked: Looked, plan: Plan, options: Options) -> None:
-    """Show, confirm, run and verify a plan. Raises what stops it."""
+def carry_out(looked: Looked, plan: Plan, options: Options, signed: Signed | None = None) -> None:
+    """Show, confirm, run and verify a plan. Raises what stops it.
+
+    One that must be signed and is not is written to a file instead: Unsigned says how to go on.
+    """
     require_sound(plan, looked.cluster)
     if options.dry_run:
         report.emit(plan, options.output, report.plan_table)
         return
     if options.output == "table" and not options.yes:
         report.plan_table(plan)
+    if looked.policy.required and signed is None:
+        raise save_to_be_signed(plan, f"signed plans only: {looked.policy.source}")
     confirm(plan, options.yes)
-    sequencer = Sequencer(looked.fleet, plan, looked.progress)
-    sequencer.begin()
+    settle(looked)
+    sequencer = Sequencer(looked.fleet, plan, looked.progress, signed, looked.policy)
+    try:
+        sequencer.begin()
+    except Unsigned as error:
+        if signed is None:
+            raise save_to_be_signed(plan, f"{error.seen}; {error.why}") from None
+        raise
     run_to_end(looked.fleet, sequencer, plan, looked.progress, options)
 
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from agent.diagnosis.cluster import diagnose_host
 from agent.errors import Refused
 from agent.recipes import replace_member
+from agent.recipes.invariants import require_sound
 from coordinator import report
-from coordinator.tasks.choosing import choose_plan, make_plan, refuse_open_plans, why_not
+from coordinator.signing import save_plan
+from coordinator.tasks.choosing import choose_plan, make_plan, why_not
 from coordinator.tasks.common import Options, looking, refused
 from coordinator.tasks.doing import carry_out
+from coordinator.tasks.open_plans import refuse_open_plans
 
 
-def plan(options: Options, host: str = "") -> None:
-    """Show the plan that a rescue would carry out, and change nothing."""
+def plan(options: Options, host: str = "", save: str = "") -> None:
+    """Show the plan that a rescue would carry out, and change nothing; `save` it to a file."""
     with looking(options, host) as looked:
         plan = choose_plan(looked, options, host)
         if plan is None:
             looked.progress.say(f"nothing to do: {looked.diagnosis.why}")
             return
+        require_sound(plan, looked.cluster)
+        if save:
+            save_plan(plan, Path(save))
+            looked.progress.say(f"plan {plan.short_id} written to {save}: fab apply {save}")
         report.emit(plan, options.output, report.plan_table)
 
 

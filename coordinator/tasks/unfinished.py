@@ -11,6 +11,7 @@ from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
+from coordinator.tasks.open_plans import stored_signature, tell_of_holders
 
 
 def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> None:
@@ -25,7 +26,7 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
         if options.dry_run:
             report.emit(plan, options.output, report.plan_table)
             return
-        sequencer = Sequencer(looked.fleet, plan, looked.progress)
+        sequencer = _sequencer(looked, plan)
         sequencer.begin(given_up=drop)
         for host in drop:
             sequencer.skip_host(host, "given up by the operator")
@@ -40,10 +41,18 @@ def rollback(options: Options, plan_id: str = "") -> None:
             raise UsageError("no unfinished plan on these hosts", next="fab journal")
         looked.fleet.add(plan.hosts)
         confirm(plan, options.yes)
-        sequencer = Sequencer(looked.fleet, plan, looked.progress)
+        sequencer = _sequencer(looked, plan)
         sequencer.begin()
         undone = sequencer.rollback()
         looked.progress.say(f"plan {plan.short_id} rolled back: {len(undone)} steps undone")
+
+
+def _sequencer(looked: Looked, plan: Plan) -> Sequencer:
+    """Take a stored plan up, with the signature that some host's journal has of it."""
+    tell_of_holders(looked, plan)
+    return Sequencer(
+        looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy
+    )
 
 
 def _stored_plan(looked: Looked, plan_id: str) -> Plan | None:

@@ -1,0 +1,113 @@
+"""Plans that are open on some host: whose they are, what they forbid, and what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.errors import Locked, Refused, UsageError
+from agent.model.catalog import CATALOG
+from agent.model.codec import from_plain
+from agent.model.facts import JournalFacts, Observation, Survey
+from agent.model.holding import held
+from agent.model.plan import Plan, plan_from_plain
+from agent.model.signed import Signed
+from coordinator.sequencer import Sequencer
+from coordinator.tasks.common import Looked
+
+_CLOSED = ("complete", "rolled-back")
+
+
+def refuse_open_plans(looked: Looked) -> None:
+    """Raise Locked or Refused where a plan is not finished, or a journal is damaged.
+
+    One of which nothing was begun anywhere and whose run has ended stands in nobody's way: it is
+    closed (`settle`) before another is begun.
+    """
+    idle = {plan.id for plan, _kind in _left_behind(looked)}
+    for observation, survey, facts in _journals(looked):
+        if facts.state == "damaged":
+            raise Refused(facts.problem, next=f"on {observation.host}: rescue-agent survey")
+        if facts.state == "open" and facts.plan not in idle:
+            raise _not_finished(observation.host, survey, facts)
+
+
+def _not_finished(host: str, survey: Survey, facts: JournalFacts) -> Locked:
+    lock = survey.lock
+    if lock is not None and lock.plan == facts.plan:
+        error = held(host, lock, survey.time)
+        error.seen = f"{error.seen} ({facts.recipe} is not finished)"
+        return error
+    return Locked(
+        f"{host}: plan {facts.plan[:12]} ({facts.recipe}) is not finished",
+        "a second plan on top of a half-done one could undo what the first needs",
+        f"fab resume   (or: fab rollback {facts.plan[:12]})",
+    )
+
+
+def settle(looked: Looked) -> None:
+    """Close plans that were left open and of which nothing is left to do or to take back."""
+    for plan, kind in _left_behind(looked):
+        sequencer = Sequencer(
+            looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy
+        )
+        sequencer.begin()
+        sequencer.close(kind)
+        looked.progress.say(f"plan {plan.short_id}, left open by a run that ended, is closed")
+
+
+def _left_behind(looked: Looked) -> Iterator[tuple[Plan, str]]:
+    """(plan, how it ended) of every open plan that is known to be over.
+
+    It is over where each host that it has steps on was surveyed and knows of nothing begun, or has
+    closed it, and no run of it is at work on any host.
+    """
+    for plan_id in dict.fromkeys(f.plan for _o, _s, f in _journals(looked) if f.state == "open"):
+        known = {o.host: (s, f) for o, s, f in _journals(looked) if f.plan == plan_id}
+        if any(s.lock and s.lock.alive and s.lock.plan == plan_id for s, _f in known.values()):
+            continue
+        first = next(host for host, (_s, f) in known.items() if f.state == "open")
+        plan = plan_from_plain(looked.fleet.call(first, "plan", {"plan": plan_id}))
+        surveyed = {o.host for o in looked.observations if o.survey}
+        if not {step.host for step in plan.steps()} <= surveyed:
+            continue
+        closed = {f.state for _s, f in known.values()} & set(_CLOSED)
+        if all(f.state in _CLOSED or not _touched(plan, f) for _s, f in known.values()):
+            yield plan, "complete" if "complete" in closed else "rolled-back"
+
+
+def _touched(plan: Plan, facts: JournalFacts) -> bool:
+    """True if a step with effects was begun or done there, and not undone."""
+    steps = [plan.step(step_id) for step_id in (*facts.done, *facts.begun)]
+    return any(step is None or CATALOG[step.action].effects for step in steps)
+
+
+def _journals(looked: Looked) -> Iterator[tuple[Observation, Survey, JournalFacts]]:
+    for observation in looked.observations:
+        if observation.survey is not None:
+            for facts in observation.survey.journals:
+                yield observation, observation.survey, facts
+
+
+def journal_states(looked: Looked, plan: Plan) -> set[str]:
+    """What the hosts' journals say of a plan: open, complete, rolled-back; empty for none."""
+    return {facts.state for _o, _s, facts in _journals(looked) if facts.plan == plan.id}
+
+
+def stored_signature(looked: Looked, plan: Plan) -> Signed | None:
+    """Give the signature that a host's journal has of a plan; None where none has one."""
+    for observation, _survey, facts in _journals(looked):
+        if facts.plan == plan.id and facts.state != "damaged":
+            try:
+                plain = looked.fleet.call(observation.host, "signature", {"plan": plan.id})
+            except UsageError:
+                continue
+            if plain is not None:
+                return from_plain(Signed, plain, f"signature of {observation.host}")
+    return None
+
+
+def tell_of_holders(looked: Looked, plan: Plan) -> None:
+    """Say whose run of this plan is taken over, where one is at work now."""
+    locks = [s.lock for _o, s, _f in _journals(looked) if s.lock and s.lock.plan == plan.id]
+    for holder in dict.fromkeys(lock.holder for lock in locks if lock.alive):
+        looked.progress.say(f"taken over from {holder}, who was at work on it")
