@@ -40,9 +40,9 @@ def require_space(ctx: Context, where: Places, size: int) -> None:
     free, inodes = ctx.host.free(os.path.dirname(where.work))
     if free < need or inodes < 1000:
         raise PreconditionFailed(
-            f"{where.data_dir} needs {need >> 20} MiB for a copy of the data; "
+            f"{where.data_dir} needs {need >> 20} MiB for new data beside the old; "
             f"{free >> 20} MiB and {inodes} inodes are free",
-            "no data is changed before there is a copy of it",
+            "no data is changed before there is a copy of it, and none is deleted",
             "make room on that file system (fab clean lists old quarantine), then run this again",
         )
 

@@ -9,13 +9,14 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data
 from agent.actions.binary import obtain_binary
-from agent.actions.data import DataArgs, data_places, require_space
+from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import current_config
-from agent.actions.tree import tree_size
+from agent.actions.room import (
+    require_data_room,
+    require_definition_can_move,
+    require_state_room,
+)
 from agent.errors import PreconditionFailed
-from agent.host import STATE_DIR
-
-_STATE_NEED = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class PreflightArgs:
 
 
 class Preflight(Action[PreflightArgs]):
-    """Room for the copy and the journal, an etcd binary that runs, one readable definition."""
+    """What can be known before anything stops: room, disks that read and write, an etcd to run,
+    one readable definition that can be moved.
+    """  # noqa: D205
 
     name = "preflight"
     args_type = PreflightArgs
@@ -47,26 +50,14 @@ class Preflight(Action[PreflightArgs]):
                 "data and WAL must move together, and these recipes move one directory",
                 "move the WAL into the data directory first, or restore from a snapshot",
             )
-        self._require_state_space(ctx)
+        require_definition_can_move(ctx, config.definition)
+        require_state_room(ctx)
+        require_data_room(ctx, data_places(ctx, DataArgs()), args.copies, args.incoming)
         result: Data = {}
-        if args.copies:
-            where = data_places(ctx, DataArgs())
-            require_space(ctx, where, tree_size(ctx.host, where.member))
-        if args.incoming:
-            require_space(ctx, data_places(ctx, DataArgs()), args.incoming)
         if args.binary:
             path, version = obtain_binary(ctx, config)
             result = {"binary": path, "version": version}
         return result
-
-    def _require_state_space(self, ctx: Context) -> None:
-        free, inodes = ctx.host.free(STATE_DIR)
-        if free < _STATE_NEED or inodes < 100:
-            raise PreconditionFailed(
-                f"{STATE_DIR}: {free >> 20} MiB and {inodes} inodes are free",
-                f"the journal and the etcd binary need {_STATE_NEED >> 20} MiB",
-                "make room on that file system, then run this again",
-            )
 
 
 @dataclass(frozen=True)

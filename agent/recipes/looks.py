@@ -16,8 +16,8 @@ def names(hosts: set[str] | frozenset[str]) -> str:
 
 
 def preflight(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
-    """Only what is looked at before anything stops is a preparation."""
-    if w.disturbed:
+    """Before anything stops; on a host that was off then, once it is fenced."""
+    if w.disturbed and (step.host in scene.surveyed or step.host not in w.ours):
         yield "looks after something was stopped already"
     w.preflighted.add(step.host)
 

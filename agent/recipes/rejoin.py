@@ -24,6 +24,17 @@ def why_not_rejoin(cluster: Cluster, host: str) -> str:
     return "" if urls else "its peer URL is not known"
 
 
+def incoming(cluster: Cluster, hosts: Sequence[str]) -> int:
+    """Bytes of the database that a new member fetches: the largest that these hosts tell of."""
+    sizes = [0]
+    for survey in (cluster.survey(host) for host in hosts):
+        if survey and survey.online:
+            sizes.append(survey.online.db_size)
+        if survey and survey.offline and survey.offline.db:
+            sizes.append(survey.offline.db.size)
+    return max(sizes)
+
+
 def rejoin(
     builder: PlanBuilder, cluster: Cluster, host: str, members: Sequence[str], acting: str
 ) -> None:
@@ -37,9 +48,17 @@ def rejoin(
     step = builder.step
     steps = [
         step(
-            host, "fence", "no etcd may run here before it has a new identity",
+            host,
+            "fence",
+            "no etcd may run here before it has a new identity",
             reason=f"{name} waits to rejoin as a new member",
         ),
+    ]
+    if cluster.survey(host) is None:
+        why = "it was off when the plan was made: looked at before its old data leaves its place"
+        size = incoming(cluster, members)
+        steps.append(step(host, "preflight", why, copies=False, incoming=size))
+    steps += [
         step(host, "relocate_data", "its old data carries the old identity; kept in quarantine"),
         step(
             acting, "member_add_learner", "a learner has no vote: the quorum cannot suffer",

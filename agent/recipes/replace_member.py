@@ -18,7 +18,7 @@ from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberState, MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster
-from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
+from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoin
 
 
 def acting_host(cluster: Cluster, but: str) -> str:
@@ -56,7 +56,7 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
                 "preflight",
                 "room for the new data, and an etcd to run, before all else",
                 copies=False,
-                incoming=_db_size(cluster, acting),
+                incoming=incoming(cluster, [acting]),
             )
         ],
     )
@@ -96,12 +96,6 @@ def _take_out(
     if not fence_first:
         steps.append(builder.step(verdict.host, "fence", *fence, reason=reason))
     return steps
-
-
-def _db_size(cluster: Cluster, host: str) -> int:
-    """Size of the database that a new member fetches, in bytes; 0 where the host did not say."""
-    survey = cluster.survey(host)
-    return survey.online.db_size if survey and survey.online else 0
 
 
 def _listed(cluster: Cluster, verdict: MemberVerdict) -> Optional[Member]:

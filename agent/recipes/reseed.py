@@ -17,7 +17,7 @@ from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import CLIENT_PORT, PEER_PORT, Cluster, Definition, port_of
-from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
+from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoin
 
 Endpoint = tuple[str, str, int]
 
@@ -58,7 +58,7 @@ def reseed(
     reachable = [m.host for m in others if cluster.survey(m.host) is not None]
     builder = PlanBuilder("reseed", diagnosis.recipe_why, cluster.addresses)
     rejoining, left = _rejoining(cluster, others)
-    _prepare(builder, seed, [host for host in reachable if host in rejoining])
+    _prepare(builder, cluster, seed, [host for host in reachable if host in rejoining])
     _fence_others(builder, reachable)
     _stop_and_seed(builder, cluster, seed)
     members = [seed.host]
@@ -129,7 +129,7 @@ def _rejoining(
     return sorted(hosts, key=lambda h: (cluster.survey(h) is None, h)), tuple(left)
 
 
-def _prepare(builder: PlanBuilder, seed: _Seed, others: Sequence[str]) -> None:
+def _prepare(builder: PlanBuilder, cluster: Cluster, seed: _Seed, others: Sequence[str]) -> None:
     steps = [
         builder.step(
             seed.host, "preflight", "room for a copy, and an etcd to run, before anything stops",
@@ -137,7 +137,13 @@ def _prepare(builder: PlanBuilder, seed: _Seed, others: Sequence[str]) -> None:
         )
     ]  # fmt: skip
     steps += [
-        builder.step(host, "preflight", "it will need an etcd to rejoin with", copies=False)
+        builder.step(
+            host,
+            "preflight",
+            "it will need room for new data, and an etcd to rejoin with",
+            copies=False,
+            incoming=incoming(cluster, [seed.host]),
+        )
         for host in others
     ]
     builder.stage("Prepare, with nothing stopped", steps, parallel=True)

@@ -322,8 +322,7 @@ def _needs_stopped(w: World, host: str) -> Broken:
 
 
 def _needs_preflight(w: World, host: str, scene: Scene) -> Broken:
-    """A host that was off when the plan was made is looked at by the steps themselves."""
-    if host in scene.surveyed and host not in w.preflighted:
+    if host not in w.preflighted:
         yield "touches the data of a host that was not prepared before anything stopped"
 
 

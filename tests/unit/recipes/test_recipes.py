@@ -95,6 +95,27 @@ def test_reseed_with_a_host_that_is_off() -> None:
     assert lines[1] == "|| master-3: fence"
     assert [g.waits_for for g in plan.stages[5:7]] == [("master-3",), ("master-2",)]
     assert plan.declared_lost == ("master-2",)
+    back = plan.stages[6].steps
+    assert [s.action for s in back[:3]] == ["fence", "preflight", "relocate_data"]
+
+
+@pytest.mark.reliability(
+    "Resources", "every host that will fetch data is asked for room for it before anything stops"
+)
+def test_room_for_what_is_fetched_is_asked_for_beforehand() -> None:
+    survivor = LAB.no_quorum(0)
+    cluster = cluster_of([survivor, LAB.wiped(1), LAB.unreachable(2)], "master-3")
+    assert survivor.survey is not None
+    assert survivor.survey.offline is not None
+    assert survivor.survey.offline.db is not None
+    size = survivor.survey.offline.db.size
+    assert size > 0
+    plan = reseed(cluster, NOW, ["master-3"])
+    asked = {s.host: s.args for s in plan.steps() if s.action == "preflight"}
+    assert asked["master-1"]["copies"] is True
+    for host in ("master-2", "master-3"):
+        assert asked[host]["copies"] is False
+        assert asked[host]["incoming"] >= size
 
 
 SEEDS = [
