@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test lab bench agent format clean
+.PHONY: demo test check unit lab-test lab bench fuzz agent format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -24,8 +24,23 @@ unit: .venv/ready lab
 lab-test: .venv/ready lab
 	@$(PY) -m tests.lab test --jobs $(JOBS)
 
+# A long fuzzing run, N inputs for each reader; guided by coverage where atheris is for this Python.
+fuzz: N = 20000
+fuzz: .venv/ready lab
+	@$(PY) -c 'import atheris' 2>/dev/null || .venv/bin/pip install -q atheris==3.0.0 || true
+	@$(PY) -m tests.fuzz -n $(N) --jobs $(JOBS)
+
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench
+
+# Kills, cuts and power losses at every point of every recipe: hours. A part: make faults
+# RECIPE=reseed KIND=agent-kill FROM=1 TO=20 (or EVERY=10); docs/faults.md says more.
+faults: .venv/ready lab
+	@$(PY) -m tests.lab enclose -- $(PY) -m tests.faults matrix
+
+# Random pairs of fault and step: make soak N=200; SEED= repeats a run.
+soak: .venv/ready lab
+	@$(PY) -m tests.lab enclose -- $(PY) -m tests.faults soak
 
 # Installs the lab's packages and makes its root file system, once; quick when all is there.
 lab: .venv/ready

@@ -1,0 +1,1 @@
+"""Kills, cuts and power losses at every point of every recipe, on the lab's real hosts."""

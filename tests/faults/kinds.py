@@ -1,0 +1,93 @@
+"""The faults: what befalls a run while one of its agents stands at a point."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults import gate
+from tests.faults.points import Point
+from tests.lab.host import Host
+from tests.lab.lab import Lab
+from tests.lab.operator import Running, ssh_sessions
+
+KINDS = (
+    "agent-kill", "coordinator-kill", "ssh-cut", "power-cut", "agent-kills", "rollback-kills",
+)  # fmt: skip
+REPEATED = ("agent-kills", "rollback-kills")
+"""Many in one trial: every third point of the run, or of a rollback from its last safe moment."""
+
+SHARES = 3
+HOWS = ("reattach", "resume", "rollback")
+"""Afterwards: the same run goes on by itself; it dies too and `resume` goes on; or `rollback`."""
+
+_CUT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault at one point (its key), and what is done about it."""
+
+    kind: str
+    key: str
+    how: str
+
+
+def faults_of(kind: str, points: list[Point]) -> list[Fault]:
+    """Every fault of a kind that an enumeration of points gives, with the ways out in turn.
+
+    agent-kill: at every point. coordinator-kill: between any two steps, that is before a step is
+    noted as done and before the next is announced. ssh-cut: inside every step. power-cut: in every
+    step, in turn before it has acted and when it has, but that is not yet in the journal. The two
+    repeated kinds have three trials each, which together die at every point.
+    """
+    if kind in REPEATED:
+        how = "rollback" if kind == "rollback-kills" else "reattach"
+        return [Fault(kind, f"*:{share}", how) for share in range(SHARES)]
+    hows: tuple[str, ...] = HOWS
+    if kind == "agent-kill":
+        chosen = points
+    elif kind == "coordinator-kill":
+        chosen = [p for p in points if p.record in ("done", "complete", "plan")]
+        hows = HOWS[1:]
+    elif kind == "ssh-cut":
+        chosen, hows = _after(points, "intent"), HOWS[:1]
+    else:
+        intents, dones = _after(points, "intent"), [p for p in points if p.record == "done"]
+        pairs = list(zip(intents, dones, strict=False))
+        chosen, hows = [pair[i % 2] for i, pair in enumerate(pairs)], HOWS[:2]
+    return [Fault(kind, p.key, hows[i % len(hows)]) for i, p in enumerate(chosen)]
+
+
+def _after(points: list[Point], record: str) -> list[Point]:
+    """The points right after a record of this kind was written."""
+    wanted = {(p.host, p.phase, p.number + 1) for p in points if p.record == record}
+    return [p for p in points if (p.host, p.phase, p.number) in wanted]
+
+
+def strike(lab: Lab, fault: Fault, call: gate.Call, run: Running) -> Callable[[], None]:
+    """Let it happen; the function that is given waits until the world is as it should be again."""
+    host = lab.hosts[call.host]
+    if fault.how != "reattach":
+        run.kill()
+    if fault.kind == "agent-kill":
+        gate.kill(call.pid)
+    elif fault.kind == "ssh-cut":
+        return _cut(host, fault)
+    elif fault.kind == "power-cut":
+        host.power_cut()
+        host.boot(wait=False)
+        return host.wait_for_ssh
+    return lambda: None
+
+
+def _cut(host: Host, fault: Fault) -> Callable[[], None]:
+    """Either the sessions die on the host, or the line is cut and nobody is told."""
+    if len(fault.key) % 2:
+        host.run(["kill", "-9", *map(str, ssh_sessions(host))])
+        return lambda: None
+    host.cut_network(ports=[22])
+    timer = threading.Timer(_CUT_SECONDS, host.heal_network)
+    timer.start()
+    return timer.join

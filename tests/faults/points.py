@@ -1,0 +1,143 @@
+"""What a point is: one rename, one fsync or one write to the journal, of one step on one host."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tests.faults.gate import Call
+
+BEGIN, END = "begin", "end"
+"""Phases beside the steps: delivery, lock and journal before the first; the closing after all."""
+
+JOURNAL = "/etcd-rescue/journal/"
+_KINDS = {
+    "write": "journal-write", "fsync": "fsync", "fdatasync": "fsync", "rename": "rename",
+    "renameat": "rename", "renameat2": "rename",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """The `number`-th such call (from 1) of a phase on a host.
+
+    phase: a step's ID and action ("07 relocate_data"), begin or end. kind: rename, fsync or
+    journal-write. record: what a journal-write is about to say (intent, done, …). place: of what.
+    """
+
+    host: str
+    phase: str
+    number: int
+    kind: str = ""
+    record: str = ""
+    place: str = ""
+
+    @property
+    def key(self) -> str:
+        """What finds the same point in another run."""
+        return f"{self.host}:{self.phase}:{self.number}"
+
+    @property
+    def step(self) -> str:
+        """The ID of the step, or begin or end."""
+        return self.phase.partition(" ")[0]
+
+    @property
+    def action(self) -> str:
+        """The action of the step, or begin or end."""
+        return self.phase.rpartition(" ")[2]
+
+    def plain(self) -> dict[str, Any]:
+        """For a results file."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        what = f"{self.kind} {self.record}".strip()
+        return f"{self.key} ({what} {self.place})"
+
+
+def point_of_key(key: str) -> Point:
+    """The point that a key names, with nothing known of it but that."""
+    host, phase, number = key.split(":")
+    return Point(host, phase, int(number))
+
+
+class Track:
+    """Follows the agents of all hosts through their plan, and numbers the points they come to.
+
+    hear: called for each point, before its call is carried out, in the agent's own thread.
+    """
+
+    def __init__(self, hear: Callable[[Point, Call], None]) -> None:
+        self._hear = hear
+        self._guard = threading.Lock()
+        self._phase: dict[str, str] = {}
+        self._count: Counter[tuple[str, str]] = Counter()
+        self.actions: dict[str, str] = {}
+        self.finals: set[str] = set()
+        self.points: list[Point] = []
+        self.flagged: list[tuple[str, tuple[str, ...]]] = []
+
+    def restart(self) -> None:
+        """Count anew from here; what was started with the flag stays known."""
+        with self._guard:
+            self._phase.clear()
+            self._count.clear()
+            self.points.clear()
+
+    def watch(self, call: Call) -> None:
+        """Take one call of a gate."""
+        if call.argv:
+            if any("force-new-cluster" in word for word in call.argv):
+                self.flagged.append((call.host, call.argv))
+            return
+        if not call.by_agent or call.name not in _KINDS:
+            return
+        if call.name == "write" and JOURNAL not in call.path:
+            return
+        if "/__pycache__/" in call.target:
+            return  # Python's own caches, which it checks itself
+        self._hear(self._number(call), call)
+
+    def _number(self, call: Call) -> Point:
+        with self._guard:
+            record = self._note(call)
+            phase = self._phase.get(call.host, BEGIN)
+            self._count[call.host, phase] += 1
+            place = plainly(call.target or call.path)
+            number = self._count[call.host, phase]
+            point = Point(call.host, phase, number, _KINDS[call.name], record, place)
+            self.points.append(point)
+            return point
+
+    def _note(self, call: Call) -> str:
+        """What a write to the journal says; it may begin a phase."""
+        if not call.data:
+            return ""
+        try:
+            record = json.loads(call.data)
+        except ValueError:
+            return ""  # the rest of a large record
+        kind, step = str(record["kind"]), str(record["step"])
+        if kind == "plan":
+            for stage in record["data"]["plan"]["stages"]:
+                self.actions |= {s["id"]: s["action"] for s in stage["steps"]}
+                self.finals |= {s["id"] for s in stage["steps"] if s["final"]}
+        elif kind in ("complete", "rolled-back"):
+            self._phase[call.host] = END
+        elif kind in ("intent", "undone", "skipped"):
+            back = "" if kind == "intent" else f"{kind} "
+            self._phase[call.host] = f"{step} {back}{self.actions.get(step, '?')}"
+        return kind
+
+
+def plainly(path: str) -> str:
+    """A path without what differs from run to run."""
+    path = re.sub(r"\b[0-9a-f]{64}\b", "PLAN", path)
+    path = re.sub(r"\b[0-9a-f]{12,16}\b", "ID", path)
+    return re.sub(r"\d{10}\.\d{3}", "TIME", path)

@@ -1,0 +1,131 @@
+"""What must hold after any fault, once the plan was finished or taken back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from tests.faults.points import plainly
+from tests.lab.evidence import STATE, quarantined, require_one_cluster
+from tests.lab.host import Host
+from tests.lab.lab import MANIFEST, Lab
+
+WATCHED = "/etc/kubernetes/manifests"
+FLAG = b"force-new-cluster"
+Picture = dict[str, tuple[Any, ...]]
+
+
+def picture(host: Host, inside: str, folder_times: bool = False) -> Picture:
+    """Relative path -> mode, owner, xattrs, and of files the time and the content.
+
+    folder_times: of the directories below, too; a rename there and back changes them.
+    """
+    top = host.path(inside)
+    found: Picture = {}
+    for path in [top, *sorted(top.rglob("*"))]:
+        info = path.lstat()
+        xattrs = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        name = str(path.relative_to(top))
+        found[name] = (f"{info.st_mode:o}", info.st_uid, info.st_gid, xattrs)
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                found[name] += (info.st_mtime_ns, file_digest(file, "sha256").hexdigest())
+        elif path != top and folder_times:
+            found[name] += (info.st_mtime_ns,)
+    return found
+
+
+def differences(was: Picture, now: Picture) -> list[str]:
+    """What differs, in words; empty where nothing does."""
+    names = sorted(was.keys() | now.keys())
+    return [f"{n}: {was.get(n)} -> {now.get(n)}" for n in names if was.get(n) != now.get(n)]
+
+
+def require_original_kept(host: Host, original: Picture) -> None:
+    """One of the directories in quarantine is the original data, bit for bit."""
+    kept = [picture(host, str(place), folder_times=True) for place in quarantined(host)]
+    nearest = min((differences(original, found) for found in kept), key=len, default=["nothing"])
+    assert not nearest, f"{host.name}: the original is not in quarantine: {nearest[:5]}"
+
+
+def flagged_pods(host: Host) -> list[str]:
+    """Logs of pods in which an etcd said that it runs with --force-new-cluster."""
+    logs = host.path("/var/log/pods").rglob("*.log")
+    return [str(log) for log in logs if b'"force-new-cluster":true' in log.read_bytes()]
+
+
+def require_one_flagged(lab: Lab, started: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+    """At most one member ever ran with the flag. started: (host, argv), from the gate."""
+    hosts = {host for host, _argv in started}
+    hosts |= {name for name, host in lab.hosts.items() if flagged_pods(host)}
+    assert len(hosts) <= 1, f"ran with --force-new-cluster: {sorted(hosts)}"
+
+
+def require_no_flag_left(host: Host) -> None:
+    """No flag in any definition, unit, drop-in or parked file, nor in any etcd's argv or env."""
+    for folder in ("/etc/kubernetes", "/etc/systemd", f"{STATE}/parked"):
+        files = [p for p in host.path(folder).rglob("*") if p.is_file() and not p.is_symlink()]
+        assert not [p for p in files if FLAG in p.read_bytes()], f"{host.name}: a file has the flag"
+    for pid in host.etcd_pids():
+        said = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        assert FLAG not in said.lower().replace(b"_", b"-"), f"{host.name}: process {pid}"
+
+
+def lock_holder(host: Host) -> str:
+    """The plan that holds the lock of a host; empty for none."""
+    place = host.path(f"{STATE}/lock.json")
+    return str(json.loads(place.read_bytes())["plan"]) if place.exists() else ""
+
+
+def journal_states(host: Host) -> list[str]:
+    """How each journal of a host ends: its last record's kind."""
+    files = sorted(host.path(f"{STATE}/journal").glob("*.jsonl"))
+    return [str(json.loads(f.read_bytes().splitlines()[-1])["kind"]) for f in files]
+
+
+def aftermath(host: Host) -> dict[str, Any]:
+    """What a plan leaves on a host, but for names and times that tell which plan and when."""
+    quarantine = [place.name for place in quarantined(host)]
+    parked = [plainly(p.name) for p in _files(host, f"{STATE}/parked")]
+    return {
+        "manifest": host.read(MANIFEST).decode() if host.path(MANIFEST).exists() else "",
+        "watched": sorted(p.name for p in host.path(WATCHED).iterdir()),
+        "parked": sorted(parked),
+        "quarantine": sorted(quarantine),
+        "fence": host.path(f"{STATE}/fence.json").exists(),
+        "lock": lock_holder(host),
+        "journals": journal_states(host),
+    }
+
+
+def _files(host: Host, folder: str) -> list[Path]:
+    top = host.path(folder)
+    return [p for p in top.iterdir() if p.is_file()] if top.is_dir() else []
+
+
+def guards(host: Host) -> list[str]:
+    """Tables of a guard of the peer port that is still there."""
+    listed = host.run(["nft", "list", "tables"]).stdout
+    return re.findall(r"table \w+ etcd_rescue_guard", listed)
+
+
+def require_clean(host: Host, watched: Sequence[str] = ("etcd.yaml",)) -> None:
+    """Nothing of a run is left on a host that is up, and this in the watched directory."""
+    left = aftermath(host)
+    assert left["watched"] == sorted(watched), f"{host.name}: {left['watched']}"
+    assert not left["lock"], f"{host.name}: the lock is held by {left['lock']}"
+    assert not guards(host), f"{host.name}: a guard stands"
+    require_no_flag_left(host)
+
+
+def require_whole(lab: Lab, voters: Sequence[str], keys: Mapping[str, bytes]) -> None:
+    """These are the voters of one cluster, equal in hash, with all keys; nothing is left over."""
+    require_one_cluster(lab, list(voters), dict(keys))
+    for host in lab.hosts.values():
+        if host.is_up:
+            require_clean(host)

@@ -1,0 +1,177 @@
+"""Every recipe as a row: how a cluster gets to need it, the command, and where it must end.
+
+A new recipe needs a row here and nothing else: its points are found by an undisturbed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.lab.console import act
+from tests.lab.evidence import power_off
+from tests.lab.faults import attempts, wait_for_diagnosis
+from tests.lab.host import Host, wait_until
+from tests.lab.lab import Lab
+from tests.lab.operator import OK, PAUSED, REFUSED, Ended, Running, fab, start_fab
+
+THREE = ("master-0", "master-1", "master-2")
+OLD = ("master-1", "master-2")
+LOST = tuple(word for name in OLD for word in ("--lost", name))
+DROP = tuple(word for name in OLD for word in ("--drop", name))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe, or one way through it.
+
+    recipe: the name in its plans. prepare: breaks a healthy cluster; what it does to the disks, and
+    which hosts have power then, is kept for all trials. ready: what is done or waited for after a
+    boot of that. words: the command. voters: the cluster at the end. drop: what `resume` is told to
+    give up. again: exit codes of the same command, given once more at the end. revive: makes the
+    cluster whole after a rollback; none: the command is given again.
+    """
+
+    name: str
+    recipe: str
+    prepare: Callable[[Lab], None]
+    ready: Callable[[Lab], None]
+    words: tuple[str, ...]
+    voters: tuple[str, ...]
+    drop: tuple[str, ...] = ()
+    again: tuple[int, ...] = (OK,)
+    revive: Callable[[Lab], None] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def start(self) -> Running:
+        """The operator types the command."""
+        return start_fab(*self.words)
+
+    def resume(self) -> Ended:
+        """The operator goes on with what is unfinished."""
+        return fab("resume", *self.drop)
+
+
+# ---- how a cluster gets to need it ---------------------------------------------------------------
+
+
+def lose_quorum(lab: Lab) -> None:
+    """Two of three hosts lose their power."""
+    power_off(lab, *OLD)
+
+
+def alone(lab: Lab) -> None:
+    """The member that is left runs, and waits for the others in vain."""
+    host = lab.hosts["master-0"]
+    wait_until(lambda: host.is_listening(2380), 30, "the survivor's etcd")
+    host.wait_for_ssh()
+
+
+def boot_old(lab: Lab) -> None:
+    """The two hosts come back."""
+    for name in OLD:
+        if not lab.hosts[name].is_up:
+            lab.hosts[name].boot()
+    lab.wait_healthy()
+
+
+def reseed_and_boot_one(lab: Lab) -> None:
+    """The quorum is rescued, and one of the lost hosts is back with its old data."""
+    lose_quorum(lab)
+    fab("rescue-quorum", "--yes", *LOST).expect(PAUSED)
+    lab.hosts["master-1"].boot()
+
+
+def rescued_serves(lab: Lab) -> None:
+    """The rescued member serves, and the host that is back can be logged in to."""
+    lab.wait_healthy(["master-0"])
+    for name in ("master-0", "master-1"):
+        lab.hosts[name].wait_for_ssh()
+
+
+def break_two(lab: Lab) -> None:
+    """Two of three members lose their write-ahead log; their hosts answer."""
+    for name in OLD:
+        lab.hosts[name].crash_etcd()
+
+
+def two_crash_loop(lab: Lab) -> None:
+    """The diagnosis sees that only a reseed is left."""
+    for host in lab.hosts.values():
+        host.wait_for_ssh()
+    wait_for_diagnosis(lambda d: d["recipe"] == "reseed", "the loss of the quorum")
+
+
+def break_one(lab: Lab) -> None:
+    """One member loses its write-ahead log."""
+    lab.hosts["master-1"].crash_etcd()
+
+
+def one_crash_loops(lab: Lab) -> None:
+    """One member crash-loops, and the others serve."""
+    lab.wait_healthy(["master-0", "master-2"])
+    wait_until(lambda: _crashes(lab.hosts["master-1"]), 30, "etcd on master-1 to crash-loop")
+
+
+def _crashes(host: Host) -> bool:
+    listed = host.run(["crictl", "ps", "-a"], check=False)
+    return listed.returncode == 0 and "etcd" in listed.stdout and attempts(host) >= 1
+
+
+def fence_one(lab: Lab) -> None:
+    """One member is fenced, with intact data, by somebody at its console."""
+    fab("diagnose").expect(OK)  # delivers the agent
+    act(lab.hosts["master-1"], "fence", "reason=its disk was to be looked at")
+
+
+def two_serve_and_one_answers(lab: Lab) -> None:
+    """The others serve, and the fenced host can be logged in to."""
+    lab.wait_healthy(["master-0", "master-2"])
+    lab.hosts["master-1"].wait_for_ssh()
+
+
+def lose_one(lab: Lab) -> None:
+    """One host is gone."""
+    lab.hosts["master-2"].power_cut()
+
+
+def two_serve(lab: Lab) -> None:
+    """The others serve."""
+    lab.wait_healthy(["master-0", "master-1"])
+
+
+QUORUM = ("rescue-quorum", "--yes")
+NODE = ("rescue-node", "master-1", "--yes")
+
+ROWS = (
+    Row(
+        "reseed", "reseed", lose_quorum, alone, (*QUORUM, *LOST), ("master-0",), DROP, (REFUSED,),
+        boot_old,
+    ),
+    Row(
+        "reseed-in-manifest", "reseed", lose_quorum, alone, (*QUORUM, *LOST, "--in-manifest"),
+        ("master-0",), DROP, (REFUSED,), boot_old,
+    ),
+    Row(
+        "reseed-reachable", "reseed", break_two, two_crash_loop, QUORUM, THREE, again=(REFUSED,),
+    ),
+    Row(
+        "rejoin", "reseed", reseed_and_boot_one, rescued_serves, ("resume", "--drop", "master-2"),
+        ("master-0", "master-1"), ("--drop", "master-2"),
+    ),
+    Row("replace-member", "replace-member", break_one, one_crash_loops, NODE, THREE),
+    Row("restart-member", "restart-member", fence_one, two_serve_and_one_answers, NODE, THREE),
+    Row(
+        "remove-member", "remove-member", lose_one, two_serve,
+        ("remove-member", "master-2", "--yes"), ("master-0", "master-1"), again=(REFUSED,),
+    ),
+)  # fmt: skip
+
+
+def row_named(name: str) -> Row:
+    """The row of that name."""
+    found = next((row for row in ROWS if row.name == name), None)
+    if found is None:
+        raise SystemExit(f"no row {name!r}; known: {', '.join(row.name for row in ROWS)}")
+    return found

@@ -1,0 +1,390 @@
+"""One trial: a fresh broken cluster, its rescue, one fault at one point, and the way out of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tests.faults import gate
+from tests.faults.checkpoint import Checkpoint
+from tests.faults.kinds import REPEATED, SHARES, Fault, strike
+from tests.faults.points import BEGIN, Point, Track
+from tests.faults.proof import (
+    Picture,
+    aftermath,
+    differences,
+    picture,
+    require_clean,
+    require_one_flagged,
+    require_original_kept,
+    require_whole,
+)
+from tests.faults.recipes import Row
+from tests.lab.evidence import DATA, seed_keys
+from tests.lab.lab import MANIFEST, Lab
+from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running, fab
+from tests.lab.pool import LabPool
+
+NOTHING_OPEN = "no unfinished plan"
+HELD = 120.0
+"""Seconds for which a call may be held; a coordinator gives up after 180."""
+
+
+@dataclass
+class Outcome:
+    """What came of a trial: passed, failed or missed (its point was not reached).
+
+    recipe: the row. killed: how many points. way: how it was finished. seconds: of the trial;
+    again_seconds: of the same command once more.
+    """
+
+    recipe: str
+    kind: str
+    how: str
+    point: str
+    label: str
+    outcome: str = "passed"
+    way: str = ""
+    seconds: float = 0.0
+    again_seconds: float = 0.0
+    killed: int = 1
+    note: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """For a line of the results file."""
+        return asdict(self)
+
+
+class Stop:
+    """Holds the agent that comes to a point until somebody has decided what becomes of it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.call: gate.Call | None = None
+        self.label = ""
+        self._reached, self._go = threading.Event(), threading.Event()
+
+    def fits(self, point: Point) -> bool:
+        """By the whole key, or with the name of the step's action for its phase."""
+        return self.key in (point.key, f"{point.host}:{point.action}:{point.number}")
+
+    def hold(self, point: Point, call: gate.Call) -> None:
+        """Called in the gate's thread: returns when the call may go on, or its process is gone."""
+        if self._reached.is_set() or not self.fits(point):
+            return
+        self.call, self.label = call, str(point)
+        self._reached.set()
+        self._go.wait(HELD)
+
+    def wait(self, run: Running) -> gate.Call | None:
+        """Wait until the point is reached; None where the run ends without it."""
+        while not self._reached.wait(0.01):
+            if run.is_over:
+                return None
+        return self.call
+
+    def release(self) -> None:
+        """Let the call be answered."""
+        self._go.set()
+
+
+class LastMoment(Stop):
+    """Holds the first agent that is about to announce a step without a way back."""
+
+    def __init__(self, track: Track) -> None:
+        super().__init__("the last moment before the point of no return")
+        self._track = track
+
+    def fits(self, point: Point) -> bool:
+        """The announcement is not written yet."""
+        return point.record == "intent" and point.step in self._track.finals
+
+
+class Killer:
+    """Kills an agent at each of a share of the points, once at each."""
+
+    def __init__(self, share: int, spared: str = "") -> None:
+        self._share, self._spared = share, spared
+        self.killed: list[Point] = []
+        self.is_on = False
+
+    def meet(self, point: Point, call: gate.Call) -> None:
+        """Called in the gate's thread."""
+        is_its = point.phase != self._spared and point.number % SHARES == self._share
+        if self.is_on and is_its and point.key not in {p.key for p in self.killed}:
+            self.killed.append(point)
+            gate.kill(call.pid)
+
+
+@dataclass
+class Kept:
+    """A row's broken cluster as disks, and what was known of it by then."""
+
+    checkpoint: Checkpoint
+    keys: dict[str, bytes]
+    actions: dict[str, str]
+    finals: set[str]
+    flagged: list[tuple[str, tuple[str, ...]]]
+
+
+class Stage:
+    """Keeps one lab alive, and the broken cluster of the row that is on."""
+
+    def __init__(self, pool: LabPool) -> None:
+        self._pool = pool
+        self._row: Row | None = None
+        self._kept: Kept | None = None
+
+    @contextmanager
+    def scene(self, row: Row) -> Iterator[Scene]:
+        """A fresh cluster in need of a row's recipe, watched from its first moment."""
+        if self._kept is None or self._row is not row:
+            self._row, self._kept = row, self._make(row)
+        self._kept.checkpoint.restore()
+        found = Scene(self._kept.checkpoint.lab, row, self._kept)
+        with gate.Gate(found.lab, found.track.watch) as watching:
+            try:
+                row.ready(found.lab)
+                found.remember()
+                yield found
+            finally:
+                for stop in found.stops:
+                    stop.release()
+            assert not watching.errors, watching.errors
+
+    def _make(self, row: Row) -> Kept:
+        lab = self._pool.get(**row.options)
+        keys, track = seed_keys(lab), Track(lambda point, call: None)
+        with gate.Gate(lab, track.watch):
+            row.prepare(lab)
+        return Kept(Checkpoint.take(lab), keys, track.actions, track.finals, track.flagged)
+
+
+class Scene:
+    """A broken cluster under watch: its keys, its original data and manifests."""
+
+    def __init__(self, lab: Lab, row: Row, kept: Kept) -> None:
+        self.lab, self.row, self.keys = lab, row, kept.keys
+        self.track = Track(self._hear)
+        self.track.actions |= kept.actions
+        self.track.finals |= kept.finals
+        self.track.flagged += kept.flagged
+        self.stops: list[Stop] = []
+        self.killer: Killer | None = None
+        self.originals: dict[str, Picture] = {}
+        self.definitions: dict[str, Picture] = {}
+        self.problems: list[str] = []
+        self.is_rolling_back = False
+
+    def remember(self) -> None:
+        """Begin: see what the definitions are like, and count points from here."""
+        for name, host in self.lab.hosts.items():
+            self.definitions[name] = picture(host, "/etc/kubernetes")
+        self.track.restart()
+
+    def _hear(self, point: Point, call: gate.Call) -> None:
+        host, data = self.lab.hosts[point.host], f"{DATA}/member"
+        is_first_touch = point.record == "intent" and point.action in ("copy_data", "relocate_data")
+        if is_first_touch and point.host not in self.originals and host.path(data).is_dir():
+            self.originals[point.host] = picture(host, data, folder_times=True)
+        if self.is_rolling_back and call.target == MANIFEST and point.host in self.originals:
+            now = picture(host, data, folder_times=True)
+            found = differences(self.originals[point.host], now)
+            self.problems += [f"{point.host}: rolled back to other data: {d}" for d in found[:3]]
+        for stop in self.stops:
+            stop.hold(point, call)
+        if self.killer:
+            self.killer.meet(point, call)
+
+
+def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any]]:
+    """The points of an undisturbed run, and what it leaves on each host."""
+    with stage.scene(row) as found:
+        run = row.start().end().expect(OK, PAUSED)
+        points = list(found.track.points)
+        if run.code == PAUSED:
+            row.resume().expect(OK)
+        prove(found)
+        return points, marks(found)
+
+
+def marks(found: Scene) -> dict[str, Any]:
+    """What a finished plan leaves on the hosts that are up."""
+    return {name: aftermath(host) for name, host in found.lab.hosts.items() if host.is_up}
+
+
+def prove(found: Scene) -> None:
+    """All that must hold at the end, but for what needs an undisturbed run to compare with."""
+    assert not found.problems, found.problems
+    require_whole(found.lab, found.row.voters, found.keys)
+    for name, original in found.originals.items():
+        require_original_kept(found.lab.hosts[name], original)
+    require_one_flagged(found.lab, found.track.flagged)
+
+
+def run_trial(stage: Stage, row: Row, fault: Fault, reference: dict[str, Any] | None) -> Outcome:
+    """Carry out one trial; a failure is an outcome too, with what was seen."""
+    outcome = Outcome(row.name, fault.kind, fault.how, fault.key, fault.key)
+    start = time.monotonic()
+    try:
+        with stage.scene(row) as found:
+            if fault.kind in REPEATED:
+                _try_many(found, fault, reference, outcome)
+            else:
+                _try(found, fault, reference, outcome)
+    except Exception as error:
+        outcome.outcome, outcome.note = "failed", f"{type(error).__name__}: {error}"
+    outcome.seconds = round(time.monotonic() - start, 2)
+    return outcome
+
+
+def _try(found: Scene, fault: Fault, reference: dict[str, Any] | None, outcome: Outcome) -> None:
+    stop = Stop(fault.key)
+    found.stops.append(stop)
+    run = found.row.start()
+    call = stop.wait(run)
+    if call is None:
+        ended = run.end()
+        outcome.outcome, outcome.note = "missed", f"exit code {ended.code}: {ended.err[-1500:]}"
+        return
+    outcome.label = stop.label
+    healed = strike(found.lab, fault, call, run)
+    stop.release()
+    ended = run.end()
+    healed()
+    is_restored = finish(found, fault, ended, outcome)
+    if is_restored and found.row.revive:
+        prove_revived(found)
+        return
+    if is_restored:
+        go_on(found, outcome)
+    prove(found)
+    prove_like(found, reference)
+    prove_again(found, outcome)
+
+
+def _try_many(
+    found: Scene, fault: Fault, reference: dict[str, Any] | None, outcome: Outcome
+) -> None:
+    """Kill the agents again and again, on their way or on their way back."""
+    spared = "" if fault.kind == "rollback-kills" else BEGIN  # single kills meet the delivery
+    found.killer = Killer(int(fault.key.rpartition(":")[2]), spared)
+    if fault.kind == "rollback-kills":
+        _roll_back_killed(found, outcome)
+    else:
+        found.killer.is_on = True
+        ended = found.row.start().end()
+        outcome.way = f"by the same run ({ended.code}); "
+        if ended.code != OK:
+            go_on(found, outcome)
+        prove(found)
+        prove_like(found, reference)
+        prove_again(found, outcome)
+    outcome.killed = len(found.killer.killed)
+    outcome.label = "; ".join(map(str, found.killer.killed))
+    assert outcome.killed or fault.kind == "rollback-kills"
+
+
+def _roll_back_killed(found: Scene, outcome: Outcome) -> None:
+    """Stop at the last moment at which all can be taken back, and kill what takes it back."""
+    assert found.killer is not None
+    stop = LastMoment(found.track)
+    found.stops.append(stop)
+    run = found.row.start()
+    call = stop.wait(run)
+    if call is None:
+        outcome.outcome = "missed"
+        return
+    run.kill()
+    gate.kill(call.pid)
+    stop.release()
+    found.track.restart()
+    found.killer.is_on = found.is_rolling_back = True
+    back = fab("rollback", "--yes").expect(OK)
+    found.killer.is_on = found.is_rolling_back = False
+    outcome.way = "rolled back"
+    prove_restored(found, back)
+    if found.row.revive:
+        prove_revived(found)
+    else:
+        go_on(found, outcome)
+        prove(found)
+
+
+def finish(found: Scene, fault: Fault, ended: Ended, outcome: Outcome) -> bool:
+    """Go on, or back where that is asked for and possible; True where all was taken back."""
+    if fault.how == "rollback":
+        found.is_rolling_back = True
+        back = fab("rollback", "--yes").expect(OK, REFUSED, USAGE)
+        found.is_rolling_back = False
+        if back.code != REFUSED:
+            outcome.way = "rolled back" if back.code == OK else "nothing was begun"
+            prove_restored(found, back)
+            return True
+        assert "no return" in back.err, back.err
+        assert "steps remain" in back.err or "nothing remains" in back.err, back.err
+        outcome.way = "past the point of no return; "
+    if fault.how == "reattach" and ended.code == OK:
+        outcome.way = "by the same run"
+        return False
+    if fault.how == "reattach" and ended.code == PAUSED:
+        outcome.way = "by the same run; "
+    go_on(found, outcome)
+    return False
+
+
+def go_on(found: Scene, outcome: Outcome) -> None:
+    """What an operator does: resume; and where no plan was begun yet, the command again."""
+    ended = found.row.resume().expect(OK)
+    outcome.way += "resume"
+    if NOTHING_OPEN not in ended.err:
+        return
+    ended = found.row.start().end().expect(OK, PAUSED, *found.row.again)
+    outcome.way += ", the command again"
+    if ended.code == PAUSED:
+        found.row.resume().expect(OK)
+
+
+def prove_restored(found: Scene, back: Ended) -> None:
+    """After a rollback: every definition byte for byte, nothing left over, the data untouched."""
+    assert back.code == OK or NOTHING_OPEN in back.err, back.err
+    assert not found.problems, found.problems
+    for name, host in found.lab.hosts.items():
+        changed = differences(found.definitions[name], picture(host, "/etc/kubernetes"))
+        assert not changed, f"{name}: {changed[:5]}"
+        watched = [p for p in found.definitions[name] if p.startswith("manifests/")]
+        if host.is_up:
+            require_clean(host, [p.removeprefix("manifests/") for p in watched])
+
+
+def prove_revived(found: Scene) -> None:
+    """The cluster as it was before its hosts were lost: nothing that was done has hurt it."""
+    assert found.row.revive is not None
+    found.row.revive(found.lab)
+    require_whole(found.lab, list(found.lab.hosts), found.keys)
+
+
+def prove_like(found: Scene, reference: dict[str, Any] | None) -> None:
+    """The hosts are as an undisturbed run leaves them."""
+    if reference is None:
+        return
+    left = marks(found)
+    for name, wanted in reference.items():
+        changed = {k: (wanted[k], v) for k, v in left[name].items() if wanted[k] != v}
+        changed.pop("journals", None)  # a plan that was begun again has a journal more
+        assert not changed, f"{name} is not as after an undisturbed run: {changed}"
+
+
+def prove_again(found: Scene, outcome: Outcome) -> None:
+    """The same command once more changes nothing."""
+    members = found.lab.members(found.row.voters[0])
+    left = marks(found)
+    start = time.monotonic()
+    ended = found.row.start().end().expect(*found.row.again)
+    outcome.again_seconds = round(time.monotonic() - start, 2)
+    assert marks(found) == left, f"a second run changed something:\n{ended.err}"
+    assert found.lab.members(found.row.voters[0]) == members
