@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test lab bench fuzz agent format clean
+.PHONY: demo test check unit lab-test lab bench faults soak fuzz agent format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo

@@ -73,7 +73,7 @@ class Line:
 def _answer(host: Host, request: bytes, line: Line) -> None:
     number: Any = None
     try:
-        data = _parse(request)
+        data = parse_request(request)
         number = data.get("id")
         verb, args = _verb(data)
         say: Callable[[str], None] = lambda text: line.send({"id": number, "progress": text})  # noqa: E731
@@ -103,7 +103,8 @@ def _refused_by_system(error: OSError) -> StepFailed:
     )
 
 
-def _parse(request: bytes) -> dict[str, Any]:
+def parse_request(request: bytes) -> dict[str, Any]:
+    """One line of a coordinator. Raises UsageError where it is no JSON object."""
     data = parse_json(request, "request is not JSON")
     if not isinstance(data, dict):
         raise UsageError("request is not an object with `verb` and `args`")

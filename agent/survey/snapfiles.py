@@ -73,6 +73,10 @@ def _check(file: PositionedFile) -> Optional[Damage]:
         return Damage(file.path, 0, "snap: empty snapshot")
     if at + length > file.size:
         return Damage(file.path, file.size, "snappb.Snapshot: unexpected EOF")
+    if at + length < file.size:
+        # etcd writes nothing there, and does not start from a file whose end it cannot parse.
+        behind = file.size - at - length
+        return Damage(file.path, at + length, f"snappb.Snapshot: {behind} bytes behind the data")
     computed, end = 0, at + length
     while at < end:
         chunk = file.read(at, min(_CHUNK, end - at))
