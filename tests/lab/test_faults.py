@@ -44,7 +44,7 @@ def require_passed(outcome: Outcome, figure: Figure) -> None:
 
 @pytest.mark.reliability(
     "Kill at every step",
-    "agent or coordinator killed, SSH or power cut at one point of a step: the plan is finished, or "
+    "agent or coordinator killed, SSH or power cut at one point of a step: the plan is finished or "
     "taken back, with all keys, one cluster, the original data in quarantine and no flag left",
 )
 @pytest.mark.parametrize(("row", "kind", "how", "point"), sorted(SAMPLE))
