@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -28,7 +25,6 @@ from agent.etcd_answers import (
 )
 from agent.etcd_errors import EtcdError
 from agent.etcd_transport import Reply, failure
-from agent.host import Host
 from agent.journal import JOURNAL_DIR, Journal, Record
 from agent.locks import LOCK_FILE, read_lock
 from agent.model.codec import parse_json
@@ -57,82 +53,13 @@ from coordinator.channel import MAX_GARBAGE, Messages, greeted
 from coordinator.hostkeys import KnownHosts, Server
 from coordinator.inventory import load_inventory
 from tests.fuzz import repair
-from tests.fuzz.corpus import Corpus
+from tests.fuzz.reader import Ranges, Reader, Wrong, file_of
 
 MIB = 1024 * 1024
-Ranges = list[tuple[int, int]]
-
-
-class Wrong(Exception):
-    """A reader gave an answer that cannot be right."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One reader. read: bytes → its answer; any exception but `errors` is a crash.
-
-    repair: makes the file's checksums right again. covered: the parts of a sample of which every
-    bit is under a checksum; where one is flipped, the answer is an error, or `is_warned`, or what
-    `like` allows of the answer to the sample.
-    """
-
-    name: str
-    kind: str
-    read: Callable[[bytes], Any]
-    errors: tuple[type[BaseException], ...] = (RescueError,)
-    repair: Optional[Callable[[bytes], bytes]] = None
-    covered: Optional[Callable[[bytes], Ranges]] = None
-    is_warned: Callable[[Any], bool] = lambda answer: False
-    like: Callable[[Any, Any], bool] = lambda answer, whole: bool(answer == whole)
-
-    def samples(self, corpus: Corpus) -> Sequence[bytes]:
-        """What to begin with."""
-        return corpus[self.kind]
-
-    def try_read(self, data: bytes) -> bool:
-        """Read it; whether it was taken. Raises what is no declared error."""
-        try:
-            self.read(data)
-        except self.errors:
-            return False
-        return True
-
-    def try_flipped(self, sample: bytes, data: bytes) -> None:
-        """Read a sample of which covered bits were flipped. Raises Wrong where nobody noticed."""
-        whole = self.read(sample)
-        try:
-            answer = self.read(data)
-        except self.errors:
-            return
-        if not self.is_warned(answer) and not self.like(answer, whole):
-            raise Wrong(f"{self.name}: a changed bit goes unnoticed: {answer!r} for {whole!r}")
-
-
-# ---- files on a host -----------------------------------------------------------------------------
-
-_FOLDER: dict[int, str] = {}
-
-
-@contextmanager
-def _file(data: bytes, name: str) -> Iterator[tuple[Host, str]]:
-    """A host whose file `name` holds the bytes, on a file system in memory where there is one."""
-    if os.getpid() not in _FOLDER:
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        holder = tempfile.TemporaryDirectory(prefix="etcd-rescue-fuzz-", dir=place)
-        _FOLDER[os.getpid()] = holder.name
-        _KEPT.append(holder)
-    path = Path(_FOLDER[os.getpid()]) / name.lstrip("/")
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, mode=0o700)
-    path.write_bytes(data)
-    yield Host(_FOLDER[os.getpid()]), f"/{name.lstrip('/')}"
-
-
-_KEPT: list[Any] = []
 
 
 def _wal(data: bytes) -> Any:
-    with _file(data, "wal/0000000000000000-0000000000000000.wal") as (host, _):
+    with file_of(data, "wal/0000000000000000-0000000000000000.wal") as (host, _):
         return read_log(host, "/wal")
 
 
@@ -156,7 +83,7 @@ def _wal_warned(answer: Any) -> bool:
 
 
 def _db(data: bytes) -> Any:
-    with _file(data, "db") as (host, path):
+    with file_of(data, "db") as (host, path):
         facts, places = read_db(host, path), check_db(host, path, 5)
         if not places and facts.damage and facts.damage.reason.startswith("page "):
             raise Wrong(f"the check of all pages passed over {facts.damage}")
@@ -179,7 +106,7 @@ def _metas(sample: bytes) -> Ranges:
 
 
 def _snapshot(data: bytes) -> Any:
-    with _file(data, "saved.db") as (host, path):
+    with file_of(data, "saved.db") as (host, path):
         return verify_snapshot(host, path)
 
 
@@ -188,7 +115,7 @@ def _all(sample: bytes) -> Ranges:
 
 
 def _snap(data: bytes) -> Any:
-    with _file(data, "0000000000000002-0000000000000015.snap") as (host, path):
+    with file_of(data, "0000000000000002-0000000000000015.snap") as (host, path):
         problem = snapfiles.check_snapshot(host, path)
         if problem:
             return problem
@@ -205,7 +132,7 @@ def _snap_warned(answer: Any) -> bool:
 
 
 def _manifest(data: bytes) -> Any:
-    with _file(data, "etcd.yaml") as (host, path):
+    with file_of(data, "etcd.yaml") as (host, path):
         text = host.read_text(path, MIB)
     pod = parse_pod(text, path)
     try:
@@ -268,7 +195,7 @@ def _containers(data: bytes) -> Any:
 
 def _journal(data: bytes) -> list[Record]:
     name = hashlib.sha256(b"").hexdigest()
-    with _file(data, f"{JOURNAL_DIR}/{name}.jsonl") as (host, _):
+    with file_of(data, f"{JOURNAL_DIR}/{name}.jsonl") as (host, _):
         return Journal.open(host, name).records
 
 
@@ -285,7 +212,7 @@ def _plan(data: bytes) -> Any:
 
 
 def _lock(data: bytes) -> Any:
-    with _file(data, LOCK_FILE) as (host, _):
+    with file_of(data, LOCK_FILE) as (host, _):
         lock = read_lock(host)
     if lock is not None and not (type(lock.token) is int and lock.time < 2**63):
         raise Wrong(f"{lock}")
@@ -293,7 +220,7 @@ def _lock(data: bytes) -> Any:
 
 
 def _archive(data: bytes) -> Any:
-    with _file(data, "set.tar") as (host, path), host.open(path) as file:
+    with file_of(data, "set.tar") as (host, path), host.open(path) as file:
         found = read_files(file, path, Limits(total=8 * MIB, free_ratio=4 * MIB))
     for name in found:
         if name_problem(name):
@@ -313,12 +240,12 @@ def _archive_like(answer: Any, whole: Any) -> bool:
 
 
 def _cluster(data: bytes) -> Any:
-    with _file(data, "cluster.yaml") as (host, path):
+    with file_of(data, "cluster.yaml") as (host, path):
         return load_inventory(Path(host.real(path)))
 
 
 def _certificate(data: bytes) -> Any:
-    with _file(data, "pki/server.crt") as (host, path):
+    with file_of(data, "pki/server.crt") as (host, path):
         Path(host.real("/pki/server.key")).touch()
         files = TlsFiles(path, "/pki/server.key", path)
         config = EtcdConfig("/m", "", "m0", "/d", server_tls=files)
@@ -331,7 +258,7 @@ def _log(data: bytes) -> Any:
 
 
 def _known_hosts(data: bytes) -> Any:
-    with _file(data, "known_hosts") as (host, path):
+    with file_of(data, "known_hosts") as (host, path):
         known = KnownHosts([host.real(path)])
         try:
             known.check(Server("h", ("master-0",), 22, "h", True), "ssh-ed25519", b"other")

@@ -12,7 +12,7 @@ from typing import Optional
 
 from tests.fuzz.corpus import Corpus
 from tests.fuzz.edits import Edit, chance_edits, edited
-from tests.fuzz.readers import Reader
+from tests.fuzz.reader import Reader
 
 DEADLINE = 10.0
 """Seconds of this process's own time for one input; some kilobytes take milliseconds."""

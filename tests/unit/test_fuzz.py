@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.corpus import Corpus, corpus
 from tests.fuzz.edits import EDITS, Edit
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import READERS
 from tests.fuzz.run import Tally, read_edited, read_flipped
 from tests.unit.etcd_lab import needs_etcd
 
