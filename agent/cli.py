@@ -16,6 +16,7 @@ from agent.errors import RescueError, UsageError
 from agent.host import Host
 from agent.model.catalog import CATALOG
 from agent.processes import forbid_core_dumps
+from agent.snapshot.console import add_verbs as add_snapshot_verbs
 
 _HIDDEN = {"peers_silent"}
 """Actions whose arguments only a plan can give."""
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
         if name in ("journal", "resume", "rollback"):
             verb.add_argument("plan", nargs="?" if name == "journal" else None, default="")
+    add_snapshot_verbs(verbs, _say)
     for spec in CATALOG.values():
         if spec.name not in _HIDDEN:
             _add_action(verbs, spec.name)

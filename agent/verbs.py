@@ -25,6 +25,7 @@ from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.model.signed import Policy, Signed
 from agent.reserve import stock
 from agent.runner import SINGLE_STEP, Runner, preview, single_step_plan
+from agent.snapshot.requests import REQUESTS
 
 Say = Callable[[str], None]
 Args = dict[str, Any]
@@ -264,6 +265,7 @@ VERBS: dict[str, Verb] = {
         restore_look,
     )
 }  # fmt: skip
+VERBS.update(REQUESTS)
 
 
 def run_single(

@@ -59,6 +59,10 @@ class Messages:
                 return message
             self._count_garbage(line)
 
+    def rest(self) -> bytes:
+        """Raw bytes that were read behind the last message."""
+        return self._lines.rest()
+
     def last_words(self) -> str:
         """What stderr, or else stdout outside the protocol, said last; empty if nothing."""
         said = self._stream.errors().strip() or self._last_garbage.decode(errors="replace").strip()

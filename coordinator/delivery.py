@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _open(spec: HostSpec, agent_file: AgentFile, access: Access, state_dir: str)
     try:
         messages = Messages(stream, spec.name)
         code = bootstrap_line(agent_file, state_dir)
-        _deliver(spec.name, stream, messages, code, agent_file, access)
+        deliver(spec.name, stream, messages, code, agent_file, access)
         return greeted(spec.name, stream, messages, _with_last_words(spec.name, stream, let_go))
     except BaseException:
         stream.close()
@@ -130,9 +130,14 @@ def _sudo_flags(has_password: bool) -> str:
     return f"-S -p {_PROMPT}" if has_password else "-n"
 
 
-def bootstrap_line(agent_file: AgentFile, state_dir: str) -> bytes:
-    """What the started Python reads: one line of ASCII that runs bootstrap.py and calls `start`."""
-    call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, ["session"])
+def bootstrap_line(
+    agent_file: AgentFile, state_dir: str, argv: Sequence[str] = ("session",)
+) -> bytes:
+    """What the started Python reads: one line of ASCII that runs bootstrap.py and calls `start`.
+
+    argv: the agent's verb and its arguments.
+    """
+    call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, list(argv))
     debug = bool(os.environ.get("ETCD_RESCUE_DEBUG"))
     code = f"{_BOOTSTRAP}\nstart(*{call!r}, debug={debug})\n"
     return f"exec({code!a})\n".encode("ascii")
@@ -141,7 +146,7 @@ def bootstrap_line(agent_file: AgentFile, state_dir: str) -> bytes:
 # ---- the conversation before hello ---------------------------------------------------------------
 
 
-def _deliver(
+def deliver(
     host: str,
     stream: ByteStream,
     messages: Messages,
@@ -149,6 +154,10 @@ def _deliver(
     agent_file: AgentFile,
     access: Access,
 ) -> None:
+    """Make the started Python the agent: its code, and the agent file where it is not there yet.
+
+    Raises Unreachable, Refused.
+    """
     started = time.monotonic()
     try:
         report = None

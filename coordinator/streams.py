@@ -215,6 +215,13 @@ class LineReader:
             self._take(data)
         return self._lines.popleft()
 
+    def rest(self) -> bytes:
+        """What was read behind the last line that was given: raw bytes may follow a line."""
+        rest = b"".join([*(line + b"\n" for line in self._lines), *self._parts])
+        self._lines.clear()
+        self._parts, self._size = [], 0
+        return rest
+
     def _take(self, data: bytes) -> None:
         *complete, rest = data.split(b"\n")
         for piece in complete:

@@ -37,7 +37,7 @@ def iter_keys(host: Host, path: str) -> Iterator[LiveKey]:
         keys = db.bucket("key")
         if keys is None:
             return
-        seen = _HashSet()
+        seen = HashSet()
         for page, element in keys.walk(backwards=True):
             revision = parse_revision(db, element.key)
             if not element.size:
@@ -68,7 +68,7 @@ def _user_key(page: Page, element: Element) -> bytes:
     return page.slice(element.offset + at, length)
 
 
-class _HashSet:
+class HashSet:
     """A set of 64-bit numbers at 8 bytes a slot, at most two thirds full (0 marks a free slot)."""
 
     def __init__(self) -> None:

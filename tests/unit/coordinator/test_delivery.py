@@ -290,5 +290,5 @@ def test_a_host_that_was_gone_before_the_code_came_is_told_by_its_own_words(
     stream._process.wait(timeout=5)
     messages = Messages(stream, "m1")
     with pytest.raises(Refused, match=r"m1: no Python 3.9 or newer; 3.6 is older"):
-        delivery._deliver("m1", stream, messages, b"x" * 4096, agent_file, Access())
+        delivery.deliver("m1", stream, messages, b"x" * 4096, agent_file, Access())
     stream.close()
