@@ -63,10 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         ("journal", _journal, "list the plans of this host, or show one"),
         ("resume", _resume, "finish the step that the plan was at on this host"),
         ("rollback", _rollback, "take back what the plan did on this host"),
+        ("set-aside-journal", _set_aside, "rename a damaged journal, so that new plans can be made"),
     ):
         verb = verbs.add_parser(name, help=text)
         verb.set_defaults(run=run)
-        if name in ("journal", "resume", "rollback"):
+        if name in ("journal", "resume", "rollback", "set-aside-journal"):
             verb.add_argument("plan", nargs="?" if name == "journal" else None, default="")
     add_snapshot_verbs(verbs, _say)
     for spec in CATALOG.values():
@@ -118,6 +119,12 @@ def _rollback(args: argparse.Namespace, host: Host) -> None:
     from agent.verbs import rollback_here
 
     _tell(rollback_here(host, args.plan, _holder(), _say))
+
+
+def _set_aside(args: argparse.Namespace, host: Host) -> None:
+    from agent.set_aside import set_aside
+
+    print(f"kept as {set_aside(host, args.plan)}; what the plan did stays as it is: fab diagnose")
 
 
 def _tell(outcomes: list[dict[str, Any]]) -> None:

@@ -76,7 +76,9 @@ class Journal:
         path = f"{JOURNAL_DIR}/{names[0]}"
         records, good = _read(host, path)
         if not records:
-            raise Damaged(f"{path}: no plan in it", "its first record was never written whole")
+            raise Damaged(
+                f"{path}: no plan in it", "its first record is not whole", _way_out(host, path)
+            )
         return cls(host, path, records, good)
 
     def append(self, kind: str, step: str = "", data: Optional[dict[str, Any]] = None) -> Record:
@@ -161,7 +163,7 @@ def read_journals(host: Host) -> tuple[JournalFacts, ...]:
         try:
             journal = Journal.open(host, name[: -len(".jsonl")])
         except (RescueError, OSError) as error:
-            found.append(JournalFacts(name[: -len(".jsonl")], "", "damaged", problem=str(error)))
+            found.append(JournalFacts(name[: -len(".jsonl")], "", "damaged", problem=_told(error)))
             continue
         found.append(
             JournalFacts(
@@ -174,6 +176,11 @@ def read_journals(host: Host) -> tuple[JournalFacts, ...]:
             )
         )
     return tuple(sorted(found, key=lambda facts: facts.updated))
+
+
+def _told(error: Exception) -> str:
+    """What was seen, without the why and the next that whoever refuses says himself."""
+    return error.seen if isinstance(error, RescueError) else str(error)
 
 
 def _seal(record: Record, previous: str) -> Record:
@@ -204,10 +211,15 @@ def _read(host: Host, path: str) -> tuple[list[Record], int]:
             raise Damaged(
                 f"{path}: record {len(records) + 1} at offset {offset}: {reason}",
                 "a damaged journal cannot say what was done",
-                "look at the host: rescue-agent survey; then make a new plan",
+                _way_out(host, path),
             )
         break  # the torn tail of a crash: the act it announces did not begin
     return records, offset
+
+
+def _way_out(host: Host, path: str) -> str:
+    plan = path.rpartition("/")[2].removesuffix(".jsonl")
+    return f"on {host.hostname()}: rescue-agent set-aside-journal {plan[:12]}; then: fab diagnose"
 
 
 def _parse(line: bytes, before: list[Record]) -> tuple[Optional[Record], str]:

@@ -26,9 +26,18 @@ def refuse_open_plans(looked: Looked) -> None:
     idle = {plan.id for plan, _kind in _left_behind(looked)}
     for observation, survey, facts in _journals(looked):
         if facts.state == "damaged":
-            raise Refused(facts.problem, next=f"on {observation.host}: rescue-agent survey")
+            raise damaged(observation.host, facts)
         if facts.state == "open" and facts.plan not in idle:
             raise _not_finished(observation.host, survey, facts)
+
+
+def damaged(host: str, facts: JournalFacts) -> Refused:
+    """Why nothing goes on from a journal that cannot be read, and how to go on without it."""
+    return Refused(
+        f"{host}: {facts.problem}",
+        "a damaged journal cannot say what was done",
+        f"on {host}: rescue-agent set-aside-journal {facts.plan[:12]}; then: fab diagnose",
+    )
 
 
 def _not_finished(host: str, survey: Survey, facts: JournalFacts) -> Locked:
