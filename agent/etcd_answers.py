@@ -166,7 +166,8 @@ def parse_kv(row: dict[str, Any]) -> KeyValue:
 def parse_hash(said: dict[str, Any], revision: int) -> KvHash:
     """A HashKVResponse; hash_revision is there from 3.6."""
     at = revision or number(said, "hash_revision") or number(header(said), "revision")
-    return KvHash(number(said, "hash"), at, number(said, "compact_revision"))
+    never = said.get("compact_revision") in (-1, "-1")  # what etcd says before the first compaction
+    return KvHash(number(said, "hash"), at, -1 if never else number(said, "compact_revision"))
 
 
 def header(said: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from agent.errors import RescueError
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step
+from agent.recipes.arguments import check_arguments
 from agent.recipes.cluster import Cluster
 from agent.recipes.restoring import restored
 from agent.recipes.rules import RULES
@@ -106,6 +107,7 @@ def _steps(world: World, steps: Iterable[Step], stage: Stage, scene: Scene) -> l
         if rule is None:
             found.append(f"{_label(step)}: is no part of a recipe")
             continue
+        found += [f"{_label(step)}: {text}" for text in check_arguments(step, scene)]
         found += [f"{_label(step)}: {text}" for text in rule(world, step, scene, _of(stage))]
         found += [f"{_label(step)}: {text}" for text in _always(world, scene)]
         if step.action != "guard_peers":  # it stands on the look, and keeps what was seen true

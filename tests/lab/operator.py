@@ -111,6 +111,11 @@ class Running:
         wait_until(is_there, timeout, f"{pattern!r} of fab {' '.join(self.words)}:\n{self.err}")
 
     @property
+    def process_id(self) -> int:
+        """The leader of the task's process group."""
+        return self._process.pid
+
+    @property
     def is_over(self) -> bool:
         """Whether the task has ended."""
         return self._process.poll() is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from agent.etcd_answers import KvHash, parse_hash
 from agent.etcd_client import (
     Condition,
     EtcdClient,
@@ -312,3 +313,9 @@ def test_a_closed_port_is_unreachable() -> None:
         EtcdClient(f"http://127.0.0.1:{free_port()}", TlsFiles(), 1).status()
     assert caught.value.condition is Condition.UNREACHABLE
     assert not caught.value.sent
+
+
+@pytest.mark.parametrize("never", [-1, "-1"])
+def test_a_history_that_was_never_compacted_is_hashed_too(never: object) -> None:
+    told = {"header": {"revision": 3}, "hash": 3995142993, "compact_revision": never}
+    assert parse_hash(told, 3) == KvHash(3995142993, 3, -1)
