@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 
+def plain(text: str) -> str:
+    """Text of a host, or of a file, without the control characters that could drive a terminal.
+
+    Nor those that let text run backwards, or that show nothing.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 class RescueError(Exception):
     """Root of every error this product raises on purpose.
 
@@ -24,7 +37,7 @@ class RescueError(Exception):
             lines.append(f"why:  {self.why}")
         if self.next:
             lines.append(f"next: {self.next}")
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
     def to_plain(self) -> dict[str, str]:
         """{"kind", "seen", "why", "next"}: the shape errors have on the wire and in journals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -10,9 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from agent.errors import Refused, UsageError
+from agent.errors import Refused, UsageError, plain
 from agent.model.plan import Plan, Stage, Step
-from coordinator.report import plain
 
 _MARKS = {
     "done": ("ok", "green"), "already": ("ok", "green"), "failed": ("FAILED", "bold red"),
@@ -88,7 +88,9 @@ def ask_consent(needed: Sequence[tuple[str, str]], absent: Collection[str]) -> N
     """
     names = [name for name, _reason in needed]
     reasons = "\n      ".join(f"{name}: {reason}" for name, reason in needed)
-    options = " ".join(f"--{'lost' if n in absent else 'accept'} {n}" for n in names)
+    options = " ".join(
+        f"--{'lost' if n in absent else 'accept'} {shlex.quote(n)}" for n in names
+    )  # a member's name is what somebody gave its etcd, and this is to be copied to a shell
     refusal = Refused(
         f"your word is needed for {', '.join(names)}",
         reasons,
@@ -97,8 +99,8 @@ def ask_consent(needed: Sequence[tuple[str, str]], absent: Collection[str]) -> N
     if not is_interactive():
         raise refusal
     for name, reason in needed:
-        print(f"{name}: {reason}", file=sys.stderr)
-        if _ask(f"Type the name {name} to go on without it: ") != name:
+        print(plain(f"{name}: {reason}"), file=sys.stderr)
+        if _ask(f"Type the name {plain(name)} to go on without it: ") != name:
             raise refusal
 
 

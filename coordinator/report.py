@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.errors import UsageError
-from agent.model.codec import to_plain
+from agent.errors import UsageError, plain
+from agent.model.codec import json_text, to_plain
 from agent.model.facts import Observation, Survey
 from agent.model.plan import Plan, Stage
 from agent.model.verdict import Diagnosis, MemberState, MemberVerdict
@@ -34,14 +34,22 @@ def emit(value: Any, output: str, as_table: Any) -> None:
     Raises UsageError for a format that is none of FORMATS.
     """
     if output == "json":
-        text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
-        print(text.encode(errors="backslashreplace").decode())  # names that are no UTF-8
+        print(json_text(value))
     elif output == "yaml":
-        print(yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True), end="")
+        print(_yaml_text(value), end="")
     elif output == "table":
         as_table(value)
     else:
         raise UsageError(f"no output format {output!r}", f"known: {', '.join(FORMATS)}")
+
+
+def _yaml_text(value: Any) -> str:
+    """YAML in readable Unicode, unless some of it is not for a terminal: then that is escaped."""
+    text: str = yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True)
+    if plain(text) == text:
+        return text
+    escaped: str = yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=False)
+    return escaped
 
 
 def _console() -> Console:
@@ -64,11 +72,6 @@ def _show(console: Console, table: Table, notes: Sequence[tuple[str, str]]) -> N
     for host, text in notes:
         if text:
             console.print(Text.assemble((host, "bold"), f": {plain(text)}"))
-
-
-def plain(text: str) -> str:
-    """Text of a host, without the control characters that could drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _cell(text: str, style: str = "") -> Text:

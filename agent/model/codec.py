@@ -115,6 +115,19 @@ def canonical(value: Any) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def json_text(value: Any) -> str:
+    """A value as JSON for people and programs: indented, readable, nothing that drives a terminal.
+
+    JSON itself lets DEL, the C1 controls and the marks of direction stand as they are.
+    """
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+
+
+def _json_escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x80 else json.dumps(char)[1:-1]
+
+
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON text, as hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
