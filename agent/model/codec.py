@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from enum import Enum
 from typing import Any, NoReturn, TypeVar, Union
 
@@ -85,7 +84,7 @@ def _require_sound(value: Any, what: str, depth: int) -> None:
     """Refuse what JSON text or Python objects can hold and no fact or plan does."""
     if depth > _MAX_DEPTH:
         raise UsageError(f"{what}: nested more than {_MAX_DEPTH} levels deep")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and value - value != 0:  # NaN, or an infinity
         raise UsageError(f"{what}: {value} is no number")
     if isinstance(value, int) and not _LEAST <= value <= _MOST:
         raise UsageError(f"{what}: a number of more than 64 bits")
