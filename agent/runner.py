@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Optional, Union
 
 from agent.actions.base import Action, Context
@@ -39,13 +40,24 @@ class Runner:
         plan = self._journal.plan
         return step, action, args, _context(self._host, self._platform, plan, step_id, self._say)
 
-    def run(self, step_id: str) -> dict[str, Any]:
+    def lend(self, step_id: str) -> dict[str, Any]:
+        """Give the CA that a step of the plan looks at: {"certificate", "key"}, as PEM."""
+        step, _action, _args, ctx = self._parts(step_id)
+        if step.action != "check_authority":
+            raise UsageError(f"step {step_id} ({step.action}) lends nothing", next="fab journal")
+        from agent.actions.certificates import lend_authority
+
+        return lend_authority(ctx)
+
+    def run(self, step_id: str, secrets: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
         """Run one step; {"step", "outcome": "done" or "already", "seconds", "result"}.
 
+        secrets: what the action needs beside its arguments; it goes into no journal.
         Raises PreconditionFailed before, StepFailed (or what the act raised) after the intent.
         """
         start = time.monotonic()
         step, action, args, ctx = self._parts(step_id)
+        ctx = replace(ctx, secrets=secrets or {})
         try:
             undo = self._undo_data_unless_done(action, ctx, args)
         except OSError as error:

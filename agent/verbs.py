@@ -161,9 +161,24 @@ def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
 
 
 def step(host: Host, args: Args, say: Say) -> Any:
-    """Run one step of a stored plan: {"plan", "step", "token"} → outcome."""
+    """Run one step of a stored plan: {"plan", "step", "token"} → outcome.
+
+    With it may come {"secrets": name → text}: what the step needs and no plan or journal may hold.
+    """
+    secrets = args.get("secrets", {})
+    if not isinstance(secrets, dict) or not all(isinstance(v, str) for v in secrets.values()):
+        raise UsageError("argument 'secrets' is not an object of texts")
     with only_agent(host):
-        return Runner(host, _ours(host, args), say).run(_text(args, "step"))
+        return Runner(host, _ours(host, args), say).run(_text(args, "step"), secrets)
+
+
+def lend_ca(host: Host, args: Args, say: Say) -> Any:
+    """Give the CA of etcd for another host: {"plan", "step", "token"} → {"certificate", "key"}.
+
+    Only to the holder of this host's lock, for a step of his plan that says so.
+    """
+    with only_agent(host):
+        return Runner(host, _ours(host, args), say).lend(_text(args, "step"))
 
 
 def _signature_of(host: Host, plan_id: str) -> tuple[Optional[Signed], float]:
@@ -261,7 +276,7 @@ def restore_look(host: Host, args: Args, say: Say) -> Any:
 VERBS: dict[str, Verb] = {
     f.__name__: f
     for f in (
-        survey, probe, hash, lock, begin, step, skip, undo, end, plan, signature, journal,
+        survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, plan, signature, journal,
         restore_look,
     )
 }  # fmt: skip

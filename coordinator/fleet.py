@@ -28,6 +28,7 @@ _REATTACH_SECONDS = 90.0
 _RECENT_SECONDS = 15.0
 
 Say = Callable[[str, str], None]
+Surveyed = tuple[Survey, tuple[float, float]]
 
 
 class Fleet:
@@ -157,22 +158,29 @@ class Fleet:
         return {
             host: _unseen(host, self._address(host), answer)
             if isinstance(answer, RescueError)
-            else Observation(host, self._address(host), survey=answer)
+            else Observation(host, self._address(host), survey=answer[0], clock=answer[1])
             for host, answer in answers.items()
         }
 
-    def _survey_one(self, host: str, deep: bool) -> Survey:
-        args, timeout = {"deep": deep}, _DEEP_TIMEOUT if deep else _SURVEY_TIMEOUT
+    def _survey_one(self, host: str, deep: bool) -> Surveyed:
         with self._guard:
             is_new = host not in self._channels
         try:
-            plain = self.channel(host).call("survey", args, timeout)
+            return self._ask_survey(host, deep)
         except Unreachable:
             self.drop(host)  # an old line may be dead; a fresh one decides
             if is_new:
                 raise
-            plain = self.channel(host).call("survey", args, timeout)
-        return from_plain(Survey, plain, f"survey of {host}")
+            return self._ask_survey(host, deep)
+
+    def _ask_survey(self, host: str, deep: bool) -> Surveyed:
+        """Give a host's survey, and between which bounds its clock is ahead of ours (seconds)."""
+        channel = self.channel(host)
+        began = time.time()
+        plain = channel.call("survey", {"deep": deep}, _DEEP_TIMEOUT if deep else _SURVEY_TIMEOUT)
+        ended = time.time()
+        survey = from_plain(Survey, plain, f"survey of {host}")
+        return survey, (survey.time - ended, survey.time - began)
 
     def _address(self, host: str) -> str:
         spec = self.specs[host]

@@ -16,6 +16,7 @@ from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step, plan_to_plain
 from agent.model.signed import Policy, Signed
 from coordinator.channel import fan_out
+from coordinator.courier import brought_for
 from coordinator.fleet import Fleet
 
 _STEP_SILENCE = 180.0
@@ -208,8 +209,9 @@ class Sequencer:
         start = time.monotonic()
         args = {"plan": self._plan.id, "step": step.id, "token": self._token}
         try:
+            secrets = brought_for(step, self._plan, self._fleet, self._token)
             outcome = self._fleet.call(
-                step.host, "step", args, _STEP_SILENCE,
+                step.host, "step", {**args, **secrets}, _STEP_SILENCE,
                 lambda text: self._listener.progress(step, text),
             )  # fmt: skip
         except RescueError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Optional, TypeVar
 
 from agent.errors import Timeout
@@ -21,7 +21,8 @@ Data = dict[str, Any]
 class Context:
     """Where a step runs: the host, its platform, the plan's short ID, and a voice.
 
-    plan_id: the plan's whole ID, for notes that are compared with journals.
+    plan_id: the plan's whole ID, for notes that are compared with journals. secrets: what came with
+    the request beside the plan, and goes into no journal and no log.
     """
 
     host: Host
@@ -30,6 +31,7 @@ class Context:
     step: str
     say: Callable[[str], None]
     plan_id: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Action(ABC, Generic[ArgsT]):

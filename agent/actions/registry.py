@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agent.actions import (
+    alarms,
+    certificates,
     control_plane,
     data,
     definitions,
@@ -48,6 +50,13 @@ _ALL: tuple[Action[Any], ...] = (
     restore_proof.ProveRestored(),
     restore_proof.RemoveStaleLeases(),
     control_plane.RestartControlPlane(),
+    certificates.CheckAuthority(),
+    certificates.InstallAuthority(),
+    certificates.IssueCertificates(),
+    alarms.CompactHistory(),
+    alarms.Defragment(),
+    alarms.DisarmNospace(),
+    alarms.ClearRemovedAlarm(),
     edits.SetInitialCluster(),
     edits.SetForceNewCluster(),
     edits.ClearForceNewCluster(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.diagnosis import signs
+from agent.diagnosis.certificates import RENEW
 from agent.diagnosis.quorum import quorum_after_remove, tolerance
 from agent.diagnosis.state import is_left_out
 from agent.model.verdict import Diagnosis, MemberState, MemberVerdict, Refusal
@@ -50,7 +51,7 @@ def advise_member(
             "fab resume (or: fab rollback)",
         )
     if member.state is MemberState.HEALTHY:
-        return _rogue(diagnosis, member) if not member.id else Advice()
+        return _rogue(diagnosis, member) if not member.id else _renew(member)
     if member.state in (MemberState.UNREACHABLE, MemberState.GHOST):
         return _absent(diagnosis, member, declared_lost)
     if member.state is MemberState.LAGGING:
@@ -62,7 +63,11 @@ def advise_member(
         )
     if member.definition == "missing" and not member.runs:
         return _undefined(member)
-    blocked = None if _is_astray(diagnosis, member) else _blocked_by_cause(member)
+    renewed = _renew(member)
+    if renewed.refusal is not None or (renewed.recipe and needs_only_certificates(member)):
+        return renewed
+    is_renewed = bool(renewed.recipe)
+    blocked = None if _is_astray(diagnosis, member) else _blocked_by_cause(member, is_renewed)
     if blocked is not None:
         return Advice(refusal=blocked)
     if member.state in (MemberState.STOPPED, MemberState.FENCED) and _can_restart(member):
@@ -79,6 +84,24 @@ def advise_member(
             f"{member.host} (fab bundle)",
         )
     return _replace(diagnosis, member)
+
+
+def _renew(member: MemberVerdict) -> Advice:
+    """New certificates, or why there can be none; nothing where all will do."""
+    found = member.certificates
+    if found is None:
+        return Advice()
+    if found.refusal is not None:
+        return Advice(refusal=found.refusal)
+    return Advice(RENEW, f"{member.host}: {found.why}")
+
+
+def needs_only_certificates(member: MemberVerdict) -> bool:
+    """True if its data is that of a member, and its certificates keep it from serving."""
+    if member.cause is not None and member.cause.kind != "certificate":
+        return False
+    down = (MemberState.CRASH_LOOPING, MemberState.STOPPED, MemberState.NO_QUORUM)
+    return member.usable and member.state in down and member.definition == "in-place"
 
 
 def _refuse(recipe: str, seen: str, why: str, next: str) -> Advice:
@@ -146,9 +169,11 @@ def is_fixable(member: MemberVerdict) -> bool:
     return False
 
 
-def _blocked_by_cause(member: MemberVerdict) -> Optional[Refusal]:
+def _blocked_by_cause(member: MemberVerdict, is_renewed: bool = False) -> Optional[Refusal]:
     if not is_fixable(member) or member.cause is None:
         return None
+    if is_renewed and member.cause.kind == "certificate":
+        return None  # the same plan makes them anew first
     if member.state is MemberState.STOPPED and member.definition != "in-place":
         return None
     return Refusal(
@@ -258,7 +283,7 @@ def _arithmetic(diagnosis: Diagnosis, member: MemberVerdict, recipe: str, refuse
 # The order in which members are seen to: what costs least and gives most comes first.
 def urgency(member: MemberVerdict, advice: Advice) -> tuple[int, int, int, str]:
     """Sort key of a member with a recipe: members before strangers, restarts before changes."""
-    recipes = {RESTART: 0, REPLACE: 1, REMOVE: 2}
+    recipes = {RESTART: 0, RENEW: 0, REPLACE: 1, REMOVE: 2}
     states = {
         MemberState.LEARNER_STUCK: 0,
         MemberState.CORRUPT: 1,
@@ -277,5 +302,5 @@ def urgency(member: MemberVerdict, advice: Advice) -> tuple[int, int, int, str]:
 def needs_advice(member: MemberVerdict) -> bool:
     """True for a member that is not healthy, and for a host that is left out of the cluster."""
     if member.id:
-        return member.state is not MemberState.HEALTHY
+        return member.state is not MemberState.HEALTHY or member.certificates is not None
     return is_left_out(member)

@@ -6,10 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Optional
 
+from agent.diagnosis import alarms, clocks
 from agent.diagnosis import witness as witnesses
 from agent.diagnosis.advice import (
     REMOVE,
     REPLACE,
+    RESEED,
     RESTART,
     Advice,
     advise_member,
@@ -19,6 +21,7 @@ from agent.diagnosis.advice import (
     remedy,
     urgency,
 )
+from agent.diagnosis.certificates import RENEW, wait_for_certificates, with_certificates
 from agent.diagnosis.matching import distinct
 from agent.diagnosis.members import judge
 from agent.diagnosis.quorum import quorum
@@ -46,7 +49,7 @@ def diagnose(observations: Sequence[Observation], declared_lost: Sequence[str] =
     """
     hosts, doubled = distinct(observations)
     witness = witnesses.choose(hosts)
-    members = judge(hosts, witness)
+    members = with_certificates(judge(hosts, witness), hosts)
     state, why = cluster_state(hosts, members, witness)
     voters = [m for m in members if m.voter and m.id]
     diagnosis = Diagnosis(
@@ -58,9 +61,26 @@ def diagnose(observations: Sequence[Observation], declared_lost: Sequence[str] =
         quorum=quorum(len(voters)) if voters else 0,
         serving=sum(m.serves for m in voters),
         leader=leader_host(hosts, members),
-        warnings=(*doubled, *warnings(hosts, members, witness)),
+        warnings=(*doubled, *clocks.warnings(hosts), *warnings(hosts, members, witness)),
     )
-    return _advise(diagnosis, declared_lost)
+    return _advise_alarm(_advise(diagnosis, declared_lost), hosts, witness)
+
+
+def _advise_alarm(
+    diagnosis: Diagnosis, hosts: Sequence[Observation], witness: witnesses.Witness
+) -> Diagnosis:
+    """Offer to take alarms back, where every member serves and nothing else is to be done first."""
+    is_served = diagnosis.state in (ClusterState.HEALTHY, ClusterState.DEGRADED)
+    if not is_served or diagnosis.recipe or diagnosis.serving < diagnosis.voters:
+        return diagnosis
+    full = [a for a in alarms.raised(hosts, witness) if a.kind == "NOSPACE"]
+    gone = alarms.left_behind(hosts, witness)
+    if not full and not gone:
+        return diagnosis
+    why = "space is made and proved, then the alarm is taken back"
+    if not full:
+        why = f"the alarm CORRUPT of removed member {gone[0]} still forbids every write"
+    return replace(diagnosis, recipe=alarms.CLEAR, recipe_why=why)
 
 
 def diagnose_host(
@@ -92,6 +112,10 @@ def _advise_host(
         return advise_member(diagnosis, member, declared_lost)
     if diagnosis.state is ClusterState.SPLIT:
         return Advice(refusal=Refusal(REPLACE, diagnosis.why, SPLIT_WHY, SPLIT_NEXT))
+    if member in wait_for_certificates(diagnosis):
+        return Advice(RENEW, f"{member.host}: {member.why}")
+    if member.certificates is not None and member.certificates.refusal is not None:
+        return Advice(refusal=member.certificates.refusal)
     if member in can_start(diagnosis):
         return Advice(RESTART, f"{member.host}: {member.why}; its data is intact")
     if is_fixable(member) and member.cause is not None:
@@ -128,12 +152,36 @@ def _is_absent(member: Optional[MemberVerdict]) -> bool:
 
 
 def _advise(diagnosis: Diagnosis, declared_lost: Collection[str]) -> Diagnosis:
+    waiting = wait_for_certificates(diagnosis)
+    if waiting:
+        return _offer_certificates(diagnosis, waiting, declared_lost)
     if diagnosis.state is ClusterState.QUORUM_LOST:
         return advise_lost(diagnosis, declared_lost)
     if diagnosis.state in (ClusterState.HEALTHY, ClusterState.DEGRADED):
         diagnosis = _advise_serving(diagnosis, declared_lost)
     refusals = (refuse_reseed(diagnosis), *check_declared(diagnosis, declared_lost))
     return replace(diagnosis, refusals=(*refusals, *diagnosis.refusals))
+
+
+def _offer_certificates(
+    diagnosis: Diagnosis, waiting: Sequence[MemberVerdict], declared_lost: Collection[str]
+) -> Diagnosis:
+    """New certificates give the quorum back and lose nothing: no reseed beside that."""
+    names = " and ".join(m.host for m in waiting)
+    refusal = Refusal(
+        RESEED,
+        f"{names}: only certificates keep them from serving",
+        f"new ones give {diagnosis.quorum} of {diagnosis.voters} voters back and lose nothing",
+        f"fab rescue-node {waiting[0].host}   (all of them at once)",
+    )
+    found = waiting[0].certificates
+    return replace(
+        diagnosis,
+        recipe=RENEW,
+        recipe_why=f"{names}: {found.why if found else ''}; their data is intact",
+        target=waiting[0].host,
+        refusals=(*check_declared(diagnosis, declared_lost), refusal, *diagnosis.refusals),
+    )
 
 
 def _advise_serving(diagnosis: Diagnosis, declared_lost: Collection[str]) -> Diagnosis:

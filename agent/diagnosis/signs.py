@@ -14,11 +14,6 @@ FIXABLE = frozenset(
     {"config", "certificate", "disk", "permission", "resource", "network", "clock", "image"}
 )
 
-_KUBEADM_NAMES = {
-    "server": "etcd-server",
-    "peer": "etcd-peer",
-    "client": "etcd-healthcheck-client",
-}
 _LOOKED = "the files on the host"
 
 # The most telling kind first; kinds that are not named here come last.
@@ -79,20 +74,21 @@ def _certificate_causes(survey: Survey) -> tuple[Cause, ...]:
     """Certificates that will not do, as the files say: surer than the refusals that a log tells."""
     if serves(survey):
         return ()
+    asked_with = survey.config.client_tls.cert if survey.config else ""
     return tuple(
         Cause(
             key="certificate-bad",
             kind="certificate",
             summary=f"{certificate.path}: {problem}",
-            remedy=f"make {certificate.path} anew (kubeadm certs renew {_KUBEADM_NAMES[role]}; "
-            "for missing files: kubeadm init phase certs), then: fab diagnose",
+            remedy=f"make {certificate.path} anew: fab rescue-node HOST does it where the CA's key "
+            "is on a host (kubeadm init phase certs; docs/certificates.md)",
             evidence=f"{certificate.path}: {problem}",
             source=_LOOKED,
         )
         for certificate in survey.certificates
-        for role in [certificate.role]
         for problem in certificate.problems
-        if role in _KUBEADM_NAMES and not problem.startswith("warning: ")
+        if (certificate.role in ("server", "peer") or certificate.path == asked_with)
+        and not problem.startswith("warning: ")
     )
 
 

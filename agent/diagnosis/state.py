@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from agent.diagnosis import signs
+from agent.diagnosis.alarms import left_behind
 from agent.diagnosis.quorum import quorum
 from agent.diagnosis.witness import Witness, same_cluster, surveys
 from agent.model.facts import Observation, Survey
@@ -39,6 +40,12 @@ def _serving(
         return ClusterState.DEGRADED, f"{serving} of {len(voters)} voters serve; {named}"
     if alarms(observations, witness, "NOSPACE"):
         return ClusterState.DEGRADED, "alarm NOSPACE is raised: writes are refused"
+    gone = left_behind(observations, witness)
+    if gone:
+        return (
+            ClusterState.DEGRADED,
+            f"alarm CORRUPT of removed member {gone[0]} is raised: writes are refused",
+        )
     outside = [m for m in members if is_left_out(m)]
     if outside:
         named = ", ".join(f"{m.host} ({m.state.value})" for m in outside)

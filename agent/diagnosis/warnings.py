@@ -28,8 +28,8 @@ def warnings(
     full = alarms(observations, witness, "NOSPACE")
     if full:
         found.append(
-            f"alarm NOSPACE on {', '.join(full)}: writes are refused until space is made (compact, "
-            "defragment) and the alarm is disarmed"
+            f"alarm NOSPACE on {', '.join(full)}: writes are refused until space is made and the "
+            "alarm is taken back: fab clear-alarm"
         )
     return tuple(found + _margins(members) + _strangers(members, witness))
 

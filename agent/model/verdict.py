@@ -37,6 +37,20 @@ class ClusterState(str, Enum):
 
 
 @dataclass(frozen=True)
+class CertificateVerdict:
+    """Certificates of one host that will not do.
+
+    roles: of those to be issued anew. why: the first problem, in words. lender: the host whose CA
+    must be brought here first; empty: it has its own. refusal: why they cannot be issued.
+    """
+
+    roles: tuple[str, ...]
+    why: str
+    lender: str = ""
+    refusal: Optional[Refusal] = None
+
+
+@dataclass(frozen=True)
 class MemberVerdict:
     """One member (or host without one). id is empty for a host that is no member.
 
@@ -52,6 +66,7 @@ class MemberVerdict:
     seen_alive: what shows life of a host without a survey, in words; empty for none.
     open_plan: an unfinished plan that this host is part of.
     next: of a host without a survey, what to do so that it can be reached, where that is known.
+    certificates: what is wrong with those of its etcd; None for nothing.
     """
 
     host: str
@@ -77,6 +92,7 @@ class MemberVerdict:
     seen_alive: str = ""
     open_plan: str = ""
     next: str = ""
+    certificates: Optional[CertificateVerdict] = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,14 @@ from agent.platforms.base import Platform
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 _PKI = "/etc/kubernetes/pki"
+KUBEADM_PHASES = {
+    "server": ("etcd-server", "etcd/server"),
+    "peer": ("etcd-peer", "etcd/peer"),
+    "client": ("etcd-healthcheck-client", "etcd/healthcheck-client"),
+    "apiserver-client": ("apiserver-etcd-client", "apiserver-etcd-client"),
+}
+"""Role → (phase of `kubeadm init phase certs`, file below the certificate directory)."""
+
 _PAIRS = ("etcd/healthcheck-client", "apiserver-etcd-client", "etcd/server", "etcd/peer")
 
 
@@ -31,6 +39,12 @@ class Kubeadm(Platform):
     manifest_name: str = "etcd.yaml"
     pki_dir: str = f"{_PKI}/etcd"
     ca: str = f"{_PKI}/etcd/ca.crt"
+    ca_key: str = f"{_PKI}/etcd/ca.key"
+    clients: tuple[tuple[str, str, str], ...] = (
+        ("client", f"{_PKI}/etcd/healthcheck-client.crt", f"{_PKI}/etcd/healthcheck-client.key"),
+        ("apiserver-client", f"{_PKI}/apiserver-etcd-client.crt",
+         f"{_PKI}/apiserver-etcd-client.key"),
+    )  # fmt: skip
     client_pairs: tuple[tuple[str, str], ...] = tuple(
         (f"{_PKI}/{pair}.crt", f"{_PKI}/{pair}.key") for pair in _PAIRS
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
+from agent.diagnosis.alarms import raised
+from agent.diagnosis.matching import distinct
 from agent.diagnosis.quorum import (
     Change,
     quorum,
@@ -12,6 +14,7 @@ from agent.diagnosis.quorum import (
     quorum_after_remove,
     simulate,
 )
+from agent.diagnosis.witness import choose
 from agent.errors import Refused
 from agent.model.facts import Member
 from agent.model.plan import Plan, Promise, Step
@@ -19,6 +22,7 @@ from agent.model.verdict import MemberState, MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster
 from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoin
+from agent.recipes.renew_certificates import bring_authority, issue
 
 
 def acting_host(cluster: Cluster, but: str) -> str:
@@ -60,14 +64,41 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
             )
         ],
     )
+    _renew(builder, cluster, verdict)
     title = f"Take the old member of {host} out" if verdict.id else f"Fence {host}"
     builder.stage(title, _take_out(builder, cluster, verdict, acting))
     serving = [h for h in reversed(cluster.serving()) if h != host]  # the acting one first
     rejoin(builder, cluster, host, serving, acting)
+    _clear_alarm(builder, cluster, verdict, acting)
     voters = [m.host for m in cluster.voters() if m.host != host]
     tidy_manifests(builder, cluster, [*voters, host], [*sorted(serving), host])
     promise = _promise(cluster, (*sorted(serving), host))
     return builder.build(created, promise)
+
+
+def _renew(builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict) -> None:
+    """Make certificates anew first: a new member would stop at the same cause."""
+    found = verdict.certificates
+    if found is None or found.refusal is not None:
+        return
+    brought = bring_authority(builder, cluster, verdict.host, found)
+    builder.stage(f"Bring the CA of etcd to {verdict.host}", brought)
+    issued = issue(builder, verdict.host, found)
+    builder.stage(f"Make certificates anew on {verdict.host}", issued)
+
+
+def _clear_alarm(
+    builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict, acting: str
+) -> None:
+    """The alarm of the member that is gone still forbids every write; it goes once it may."""
+    observations = distinct(cluster.observations)[0]
+    alarms = raised(observations, choose(observations))
+    if not any(a.kind == "CORRUPT" and a.member_id == verdict.id for a in alarms):
+        return
+    why = "etcd keeps the alarm of a removed member, and refuses every write for it"
+    step = builder.step(acting, "clear_removed_alarm", why, id=verdict.id)
+    title = "Take back the alarm of the member that is gone"
+    builder.stage(title, [step], waits_for=[verdict.host])
 
 
 def _take_out(

@@ -25,7 +25,7 @@ def restart_member(cluster: Cluster, host: str, created: float) -> Plan:
     summary = f"start {names}: {verdict.why}; intact data"
     builder = PlanBuilder("restart-member", summary, cluster.addresses)
     parallel = len(found) > 1
-    starts = [s for m, place in found for s in _start(builder, cluster, m.host, place)]
+    starts = [s for m, place in found for s in start(builder, cluster, m.host, place)]
     builder.stage(f"Start etcd on {names}", starts, parallel=parallel)
     proofs = [s for m, _ in found for s in _prove(builder, cluster, m.host)]
     builder.stage(f"See that {names} serve{'' if parallel else 's'}", proofs, parallel=parallel)
@@ -85,7 +85,7 @@ def _startable(cluster: Cluster, verdict: MemberVerdict) -> Definition:
     return definition
 
 
-def _start(builder: PlanBuilder, cluster: Cluster, host: str, definition: Definition) -> list[Step]:
+def start(builder: PlanBuilder, cluster: Cluster, host: str, definition: Definition) -> list[Step]:
     """Put the definition (back) in place, before a kubelet that has nothing against it.
 
     One that is in place and not run: the kubelet is down, or holds a back-off. It is restarted

@@ -22,6 +22,15 @@ from agent.recipes.restoring import (
     restart_control_plane,
     restore_snapshot,
 )
+from agent.recipes.upkeep import (
+    check_authority,
+    clear_removed_alarm,
+    compact_history,
+    defragment,
+    disarm_nospace,
+    install_authority,
+    issue_certificates,
+)
 from agent.recipes.world import Scene, World, text_of, texts_of
 
 Broken = Iterator[str]
@@ -223,6 +232,7 @@ def member_remove(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
         pass
     elif not (_fence_costs_quorum(w, target) and _fenced_next(scene, step, target)):
         yield f"removes {target}, which is neither fenced nor declared lost"
+    w.removed.add(text_of(step, "id"))
     if target in w.voters:
         is_healthy = target in w.serving
         yield from _allowed(quorum_after_remove(len(w.voters), _healthy(w), is_healthy))
@@ -375,6 +385,8 @@ RULES: dict[str, Rule] = {
         preflight, peers_silent, guard_peers, unguard_peers,
         park_definition, unpark_definition, stop_etcd, fence, lift_fence,
         copy_data, relocate_data, install_data, seed_cluster, seed_in_manifest, prejoin,
+        check_authority, install_authority, issue_certificates, compact_history, defragment,
+        disarm_nospace, clear_removed_alarm,
         restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
         set_initial_cluster,
         restore_snapshot, prove_restored, remove_stale_leases, restart_control_plane,

@@ -46,6 +46,9 @@ class World:
     guarded: str = ""
     restarting: set[str] = field(default_factory=set)
     looked: str = ""
+    lenders: set[tuple[str, str]] = field(default_factory=set)
+    defragmented: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
     disturbed: bool = False
     seed: str = ""
     born: bool = False

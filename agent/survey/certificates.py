@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from urllib.parse import urlsplit
 from agent.errors import Damaged
 from agent.host import Host
 from agent.model.facts import Certificate, EtcdConfig, TlsFiles
-from agent.survey.handshake import prove
+from agent.platforms.base import Platform
+from agent.survey.handshake import prove, why_no_pair
 
 SOON = 7 * 86400.0
 """Seconds before the end of its validity from which a certificate is warned about."""
@@ -34,6 +36,7 @@ class _Use:
     judge: str
     usages: tuple[str, ...]
     hosts: tuple[str, ...] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,22 @@ class _Parsed:
     usages: Optional[tuple[str, ...]]
 
 
-def read_certificates(host: Host, config: EtcdConfig, now: float) -> tuple[Certificate, ...]:
+def read_certificates(
+    host: Host, config: EtcdConfig, now: float, platform: Optional[Platform] = None
+) -> tuple[Certificate, ...]:
     """Every server, peer, client and CA file of `config`, judged at time `now`. Never raises.
 
     A leaf is proved against its key and its CA by a handshake in memory. role: server, peer,
-    client, ca, or peer-ca where peers have a CA of their own. In a file of several certificates
-    the first one is described. `problems` that only warn begin with "warning: ".
+    client, ca, or peer-ca where peers have a CA of their own; with a platform that keeps client
+    certificates of its own also those (apiserver-client: what kube-apiserver speaks to etcd with).
+    In a file of several certificates the first one is described. `problems` that only warn begin
+    with "warning: ".
     """
-    uses = [use for use in _uses(config) if use.files.cert]
-    leaves = [_leaf(host, use, now) for use in uses]
-    return (*leaves, *_authorities(host, config, now))
+    uses = [use for use in (*_uses(config), *_kept(host, config, platform)) if use.files.cert]
+    known = {path for _, path, _ in platform.clients} if platform else set()
+    own = [u for u in uses if u.role != "client" or u.kept or u.files.cert not in known]
+    leaves = [_leaf(host, use, now) for use in own]
+    return (*leaves, *_authorities(host, config, now, platform))
 
 
 def _uses(config: EtcdConfig) -> tuple[_Use, ...]:
@@ -80,6 +89,22 @@ def _uses(config: EtcdConfig) -> tuple[_Use, ...]:
     if client.cert not in (server.cert, peer.cert):
         uses.append(_Use("client", client, server.ca or client.ca, ("client_auth",)))
     return tuple(uses)
+
+
+def _kept(host: Host, config: EtcdConfig, platform: Optional[Platform]) -> list[_Use]:
+    """The client certificates that the platform's tools keep, where they have a use on this host.
+
+    kube-apiserver's is asked for only where there is one: etcd may have a host of its own.
+    """
+    if platform is None or not config.server_tls.cert:
+        return []
+    judge = config.client_tls.ca or config.server_tls.ca
+    apiserver = f"{platform.manifest_dir}/kube-apiserver.yaml"
+    return [
+        _Use(role, TlsFiles(cert, key, judge), judge, ("client_auth",), kept=True)
+        for role, cert, key in platform.clients
+        if role != "apiserver-client" or host.exists(cert) or host.exists(apiserver)
+    ]
 
 
 def _hosts(urls: Iterable[str]) -> tuple[str, ...]:
@@ -107,13 +132,26 @@ def _leaf(host: Host, use: _Use, now: float) -> Certificate:
     return replace(leaf.facts, problems=tuple(problems))
 
 
-def _authorities(host: Host, config: EtcdConfig, now: float) -> tuple[Certificate, ...]:
+def _authorities(
+    host: Host, config: EtcdConfig, now: float, platform: Optional[Platform]
+) -> tuple[Certificate, ...]:
     server, peer, client = config.server_tls.ca, config.peer_tls.ca, config.client_tls.ca
     roles: dict[str, str] = {}
     for path, role in ((server, "ca"), (client, "ca"), (peer, "peer-ca")):
         if path:
             roles.setdefault(path, role)
-    return tuple(_authority(host, path, role, now) for path, role in roles.items())
+    found = [_authority(host, path, role, now) for path, role in roles.items()]
+    return tuple(_with_key(host, authority, platform) for authority in found)
+
+
+def _with_key(host: Host, authority: Certificate, platform: Optional[Platform]) -> Certificate:
+    """Say of the platform's own CA whether the key that it issues with is here, and is its own."""
+    if platform is None or not platform.ca_key or authority.path != platform.ca:
+        return authority
+    if not host.exists(platform.ca_key):
+        return replace(authority, key="missing")
+    problem = why_no_pair(host.real(authority.path), host.real(platform.ca_key))
+    return replace(authority, key="other" if problem else "present")
 
 
 def _authority(host: Host, path: str, role: str, now: float) -> Certificate:
@@ -265,6 +303,7 @@ def _parse(path: str, role: str, cert: Any) -> _Parsed:
         not_before=validity["not_before"].native.timestamp(),
         not_after=validity["not_after"].native.timestamp(),
         sans=tuple(str(name) for name in names),
+        fingerprint=hashlib.sha256(cert.dump()).hexdigest(),
     )
     return _Parsed(
         facts=facts,

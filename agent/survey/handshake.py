@@ -32,11 +32,9 @@ def prove(cert: str, key: str, ca: str, as_server: bool, as_client: bool) -> Pro
     as_server, as_client: in which roles it will be used; its extended key usage is judged
     elsewhere, so either role will do for the proof of the chain.
     """
-    try:
-        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        own.load_cert_chain(cert, key, password="")
-    except (ssl.SSLError, OSError) as error:
-        return Proof(pair=_words(error))
+    problem = why_no_pair(cert, key)
+    if problem:
+        return Proof(pair=problem)
     chain = ""
     for is_used, verify in ((as_server, _verify_server), (as_client, _verify_client)):
         if not is_used:
@@ -50,6 +48,15 @@ def prove(cert: str, key: str, ca: str, as_server: bool, as_client: bool) -> Pro
             return Proof(other=_words(error))
         return Proof()
     return Proof(chain=chain)
+
+
+def why_no_pair(cert: str, key: str) -> str:
+    """Why a certificate and a key cannot be used together; empty where they can."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (ssl.SSLError, OSError) as error:
+        return _words(error)
+    return ""
 
 
 def _verify_server(cert: str, key: str, ca: str) -> None:

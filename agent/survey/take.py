@@ -120,7 +120,7 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
     config, strays, said = parts.end(node.watched)
     parts.problems += said
     known = config or _parked_config(parts, host, platform, parts.end(state.parked), limits)
-    etcd = _begin_etcd(parts, host, known, parts.end(state.processes), limits)
+    etcd = _begin_etcd(parts, host, platform, known, parts.end(state.processes), limits)
     runtime = parts.end(node.runtime)
     lines = [*parts.end(node.etcd_log), *parts.end(node.kubelet_log)]
     ended = as_lines(runtime) if runtime else ()
@@ -253,6 +253,7 @@ def _parked_config(
 def _begin_etcd(
     parts: Parts,
     host: Host,
+    platform: Optional[Platform],
     config: Optional[EtcdConfig],
     processes: tuple[EtcdProcess, ...],
     limits: Limits,
@@ -276,7 +277,7 @@ def _begin_etcd(
         ),
         certificates=parts.begin(
             "certificates",
-            lambda: read_certificates(host, config, host.now()) if config else (),
+            lambda: read_certificates(host, config, host.now(), platform) if config else (),
             (),
             limits.files,
         ),

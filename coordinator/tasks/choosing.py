@@ -7,7 +7,9 @@ import time
 from agent.diagnosis.cluster import diagnose, diagnose_host
 from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis, MemberState, Refusal
+from agent.recipes.clear_alarm import clear_alarm
 from agent.recipes.cluster import Cluster
+from agent.recipes.renew_certificates import renew_certificates
 from agent.recipes.replace_member import remove_member, replace_member
 from agent.recipes.reseed import reseed
 from agent.recipes.restart_member import restart_member
@@ -50,6 +52,10 @@ def make_plan(looked: Looked, options: Options, recipe: str, target: str) -> Pla
         return replace_member(looked.cluster, target, now)
     if recipe == "restart-member":
         return restart_member(looked.cluster, target, now)
+    if recipe == "renew-certificates":
+        return renew_certificates(looked.cluster, [target], now)
+    if recipe == "clear-alarm":
+        return clear_alarm(looked.cluster, now)
     lost = [*options.lost, *_newly_lost(looked.diagnosis, options)]
     diagnosis = diagnose(looked.observations, lost)
     if recipe == "reseed" and diagnosis.recipe != recipe:

@@ -214,14 +214,6 @@ def test_paths_are_the_hosts_own_under_a_root_prefix(pki: Pki, tmp_path: Path) -
     ]
 
 
-def test_reading_them_is_fast(pki: Pki) -> None:
-    etcd = config(pki)
-    read(etcd)
-    began = time.perf_counter()
-    read(etcd)
-    assert time.perf_counter() - began < 0.15
-
-
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

@@ -1,0 +1,86 @@
+"""Puts small files in place of others: the old ones are kept, and come back byte for byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.actions.base import Context
+from agent.actions.definitions import file_hash
+from agent.errors import Damaged, StepFailed
+from agent.host import STATE_DIR
+
+Kept = list[dict[str, Any]]
+"""Undo data: [{"path", "sha256" of what was there or "", "to": where that is kept}, …]."""
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """What is to be at a path. mode: of a file that is not there yet."""
+
+    data: bytes
+    mode: int
+
+
+def keep(ctx: Context, *paths: str) -> Kept:
+    """Undo data for these paths, links resolved; nothing is done yet."""
+    folder = f"{STATE_DIR}/quarantine/{ctx.plan}/{ctx.step}-files"
+    real = [ctx.host.realpath(path) for path in dict.fromkeys(paths)]
+    return [
+        {"path": path, "sha256": file_hash(ctx.host, path), "to": f"{folder}{path}"}
+        for path in real
+    ]
+
+
+def place(ctx: Context, kept: Kept, files: Mapping[str, NewFile]) -> None:
+    """Replace each file at once, keys before certificates, after the old one was copied aside.
+
+    Copied, not moved: etcd reads its certificates with every handshake, and there must be no moment
+    without one. Repeatable from any point of itself. files: by the path in the undo data.
+    """
+    for entry in kept:
+        _copy_aside(ctx, entry)
+    for entry in sorted(kept, key=lambda e: not str(e["path"]).endswith(".key")):
+        path, new = entry["path"], files[entry["path"]]
+        old = ctx.host.stat(path) if ctx.host.exists(path) else None
+        ctx.host.makedirs(os.path.dirname(path), 0o755)
+        ctx.host.write_atomic(path, new.data, new.mode, like=old)
+
+
+def _copy_aside(ctx: Context, entry: dict[str, Any]) -> None:
+    path, to, digest = entry["path"], entry["to"], entry["sha256"]
+    if not digest or file_hash(ctx.host, to) == digest:
+        return
+    if file_hash(ctx.host, path) != digest:
+        raise StepFailed(
+            f"{path} is not the file that was there when this step began",
+            "somebody changed it meanwhile, and that change is not thrown away",
+            "fab rollback",
+        )
+    ctx.host.makedirs(os.path.dirname(to))
+    if ctx.host.exists(to):  # half a copy, of a run that was killed
+        ctx.host.rename_new(to, f"{to}.torn-{ctx.host.now():.3f}")
+    ctx.host.copy_file(path, to)
+    if file_hash(ctx.host, to) != digest:
+        raise Damaged(f"{to} differs from {path} after the copy")
+
+
+def put_back(ctx: Context, kept: Kept) -> None:
+    """Bring every old file back as it was, with owner, mode and times; the new ones are kept too.
+
+    Repeatable; nothing to do for a file that is as it was.
+    """
+    for entry in kept:
+        path, to, digest = entry["path"], entry["to"], entry["sha256"]
+        if digest and not ctx.host.exists(to):
+            continue  # never copied aside, so never replaced; or brought back already
+        if ctx.host.exists(path):
+            if digest and file_hash(ctx.host, path) == digest:
+                continue
+            undone = f"{os.path.dirname(to)}/undone-{ctx.host.now():.3f}-{os.path.basename(to)}"
+            ctx.host.makedirs(os.path.dirname(to))
+            ctx.host.move_new(path, undone)
+        if digest:
+            ctx.host.move_new(to, path)
