@@ -78,6 +78,7 @@ class Track:
         self._guard = threading.Lock()
         self._phase: dict[str, str] = {}
         self._count: Counter[tuple[str, str]] = Counter()
+        self._agent: dict[str, int] = {}
         self.actions: dict[str, str] = {}
         self.finals: set[str] = set()
         self.points: list[Point] = []
@@ -88,6 +89,7 @@ class Track:
         with self._guard:
             self._phase.clear()
             self._count.clear()
+            self._agent.clear()
             self.points.clear()
 
     def watch(self, call: Call) -> None:
@@ -108,6 +110,9 @@ class Track:
         with self._guard:
             record = self._note(call)
             phase = self._phase.get(call.host, BEGIN)
+            if self._agent.get(call.host) != call.pid or record == "intent":
+                self._count[call.host, phase] = 0  # what a step is begun with again has its number
+            self._agent[call.host] = call.pid
             self._count[call.host, phase] += 1
             place = plainly(call.target or call.path)
             number = self._count[call.host, phase]

@@ -89,13 +89,16 @@ def journal_states(host: Host) -> list[str]:
 
 
 def aftermath(host: Host) -> dict[str, Any]:
-    """What a plan leaves on a host, but for names and times that tell which plan and when."""
+    """What a plan leaves on a host, but for names and times that tell which plan and when.
+
+    Notes about what was parked once are left out: a plan that was taken back leaves its own.
+    """
     quarantine = [place.name for place in quarantined(host)]
-    parked = [plainly(p.name) for p in _files(host, f"{STATE}/parked")]
+    parked = [p.name for p in _files(host, f"{STATE}/parked") if not p.name.endswith(".json")]
     return {
         "manifest": host.read(MANIFEST).decode() if host.path(MANIFEST).exists() else "",
         "watched": sorted(p.name for p in host.path(WATCHED).iterdir()),
-        "parked": sorted(parked),
+        "parked": sorted(map(plainly, parked)),
         "quarantine": sorted(quarantine),
         "fence": host.path(f"{STATE}/fence.json").exists(),
         "lock": lock_holder(host),

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tests.lab.console import act
-from tests.lab.evidence import power_off
+from tests.lab.evidence import DATA, power_off
 from tests.lab.faults import attempts, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
@@ -141,7 +143,52 @@ def two_serve(lab: Lab) -> None:
     lab.wait_healthy(["master-0", "master-1"])
 
 
+SNAPSHOT = "/var/lib/backup/s.db"
+
+
+def keep_snapshots(lab: Lab) -> None:
+    """Every host has the same snapshot, taken by the real etcdctl."""
+    first = lab.hosts["master-0"]
+    first.run(["mkdir", "-p", "-m", "700", str(Path(SNAPSHOT).parent)])
+    lab.etcdctl(first, "snapshot", "save", str(first.path(SNAPSHOT)))
+    for host in lab.hosts.values():
+        host.run(["mkdir", "-p", "-m", "700", str(Path(SNAPSHOT).parent)])
+        host.write(SNAPSHOT, first.read(SNAPSHOT), 0o600)
+
+
+def spoil(host: Host) -> None:
+    """No etcd could start with this data."""
+    host.run(["systemctl", "stop", "kubelet"])
+    host.stop_etcd_kill9()
+    for file in host.path(f"{DATA}/member").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\xff" * 4096)
+
+
+def lose_all_but_a_snapshot(lab: Lab) -> None:
+    """Two hosts are gone, and the data of the third is beyond use."""
+    keep_snapshots(lab)
+    lose_quorum(lab)
+    spoil(lab.hosts["master-0"])
+
+
+def spoil_all(lab: Lab) -> None:
+    """No host has data that an etcd could start with."""
+    keep_snapshots(lab)
+    for host in lab.hosts.values():
+        spoil(host)
+
+
+def all_answer(lab: Lab) -> None:
+    """Every host that has power can be logged in to, and etcd has failed there."""
+    for host in lab.hosts.values():
+        if host.is_up:
+            host.wait_for_ssh()
+            wait_until(partial(_crashes, host), 30, f"etcd on {host.name} to crash-loop")
+
+
 QUORUM = ("rescue-quorum", "--yes")
+RESTORE = ("restore", f"master-0:{SNAPSHOT}", "--yes")
 NODE = ("rescue-node", "master-1", "--yes")
 
 ROWS = (
@@ -166,7 +213,21 @@ ROWS = (
         "remove-member", "remove-member", lose_one, two_serve,
         ("remove-member", "master-2", "--yes"), ("master-0", "master-1"), again=(REFUSED,),
     ),
+    Row(
+        "restore", "restore", lose_all_but_a_snapshot, all_answer, (*RESTORE, *LOST),
+        ("master-0",), DROP, (REFUSED,),
+    ),
+    Row(
+        "restore-all", "restore", spoil_all, all_answer, (*RESTORE, "--all-nodes"), THREE,
+        again=(REFUSED,),
+    ),
 )  # fmt: skip
+
+WITHOUT_A_ROW = {
+    "clear-alarm": "no task offers it yet",
+    "renew-certificates": "no task offers it yet",
+}
+"""Recipe -> why it has no row."""
 
 
 def row_named(name: str) -> Row:
