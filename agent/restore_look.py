@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -13,34 +15,50 @@ from agent.actions.restore_tool import find_tool
 from agent.errors import PreconditionFailed, UsageError
 from agent.host import Host
 from agent.platforms import detect
+from agent.snapshot.backup_set import verify_path
+from agent.snapshot.bulk import INCOMING
 from agent.snapshot.restore_facts import RestoreFacts, ToolFacts
-from agent.snapshot.verify import verify_snapshot
 
 Say = Callable[[str], None]
 
 
 def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
-    """Look: {"snapshot": path, "copy": a database file will do, "tool": path, "restores": bool}.
+    """Look: {"snapshot": path, "copy": a database file will do, "tool": path, "restores": bool,
+    "more": paths of data to read revisions from}.
 
     Nothing is changed but that the node's tool may be copied aside. Raises what verify_snapshot and
     find_tool raise.
-    """
+    """  # noqa: D205
     platform = detect(host)
     ctx = Context(host, platform, "look", "look", say)
     snapshot, tool = _text(args, "snapshot"), None
-    facts = verify_snapshot(host, snapshot, args.get("copy") is True, say) if snapshot else None
+    facts, found_set = None, None
+    if snapshot:
+        facts, found_set = verify_path(host, snapshot, args.get("copy") is True, say)
+    more = tuple(str(path) for path in args.get("more", ()))
     modified = host.stat(snapshot).st_mtime if snapshot else 0.0
     try:
         config = current_config(ctx)
     except PreconditionFailed:
         if args.get("restores") is True:
             raise
-        return RestoreFacts(facts, None, find_revisions(host, "/var/lib/etcd"), modified)
+        found_here = find_revisions(host, "/var/lib/etcd", more)
+        return RestoreFacts(facts, None, found_here, modified, found_set)
     if args.get("restores") is True:
         _binary, version = obtain_binary(ctx, config)
         found = find_tool(ctx, config, _text(args, "tool"), version)
         tool = ToolFacts(found.name, found.version, found.bumps)
-    return RestoreFacts(facts, tool, find_revisions(host, config.data_dir), modified)
+    revisions = find_revisions(host, config.data_dir, more)
+    return RestoreFacts(facts, tool, revisions, modified, found_set)
+
+
+def stage(host: Host, path: str) -> str:
+    """Copy a file of this host to where files are sent from; its path there."""
+    folder = f"{INCOMING}/staged-{secrets.token_hex(4)}"
+    host.makedirs(folder)
+    target = f"{folder}/{posixpath.basename(path)}"
+    host.copy_file(path, target)
+    return target
 
 
 def _text(args: dict[str, Any], name: str) -> str:

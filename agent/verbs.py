@@ -273,11 +273,18 @@ def restore_look(host: Host, args: Args, say: Say) -> Any:
     return to_plain(look(host, args, say))
 
 
+def restore_stage(host: Host, args: Args, say: Say) -> Any:
+    """Copy a file of this host to where files are sent from: {"path"} → its path there."""
+    from agent.restore_look import stage
+
+    return stage(host, _text(args, "path"))
+
+
 VERBS: dict[str, Verb] = {
     f.__name__: f
     for f in (
         survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, plan, signature, journal,
-        restore_look,
+        restore_look, restore_stage,
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)

@@ -19,6 +19,7 @@ from agent.actions.binary import copy_in, image_root
 from agent.errors import PreconditionFailed, RescueError
 from agent.host import STATE_DIR
 from agent.model.facts import EtcdConfig
+from agent.snapshot.bulk import INCOMING
 from agent.survey.processes import etcd_processes
 
 _NAMES = ("etcdutl", "etcdctl")
@@ -69,8 +70,9 @@ def find_tool(ctx: Context, config: EtcdConfig, given: str = "", etcd: str = "")
     )
 
 
-def _require(ctx: Context, path: str) -> RestoreTool:
+def _require(ctx: Context, given: str) -> RestoreTool:
     tried: list[str] = []
+    path = _executable(ctx, given)
     name = "etcdctl" if "etcdctl" in path.rsplit("/", 1)[-1] else "etcdutl"
     found = _probe(ctx, path, name, tried)
     if found is None:
@@ -80,6 +82,17 @@ def _require(ctx: Context, path: str) -> RestoreTool:
             "give the path of an etcdutl that runs there: --tool PATH",
         )
     return found
+
+
+def _executable(ctx: Context, path: str) -> str:
+    """What was sent here for this is no program yet: a copy of it beside the other tools is."""
+    if not path.startswith(f"{INCOMING}/") or not ctx.host.exists(path):
+        return path
+    folder, name = path.rsplit("/", 2)[1:]
+    target = f"{STATE_DIR}/bin/{folder}/{name}"
+    if not ctx.host.exists(target):
+        copy_in(ctx, path, target)
+    return target
 
 
 def _probe(ctx: Context, path: str, name: str, tried: list[str]) -> Optional[RestoreTool]:

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberVerdict
 from agent.recipes.builder import PlanBuilder
-from agent.recipes.cluster import Cluster, Definition, initial_cluster
+from agent.recipes.cluster import (
+    CLIENT_PORT,
+    PEER_PORT,
+    Cluster,
+    Definition,
+    initial_cluster,
+    port_of,
+)
 from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
 from agent.recipes.reseed import endpoints
 from agent.recipes.restore_wish import (
@@ -24,6 +32,7 @@ from agent.recipes.restore_wish import (
     require_declared,
     require_definition,
     require_given_up,
+    strangers,
     summary_of,
 )
 
@@ -163,7 +172,11 @@ class _Maker:
 
     def _look(self, why: str) -> Step:
         """One look, from the first host restored, at everybody that is not."""
-        found = endpoints(self._cluster, [m.host for m in self._others if m.id])
+        found = [*endpoints(self._cluster, [m.host for m in self._others])]
+        for member in strangers(self._cluster, self._wish):
+            for url in member.peer_urls:
+                address, name = urlsplit(url).hostname or "", member.name or member.id
+                found += [(name, address, port_of(url, PEER_PORT)), (name, address, CLIENT_PORT)]
         return self._step(self._wish.hosts[0], "peers_silent", why, endpoints=found)
 
     def _stop(self, hosts: Sequence[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
+from urllib.parse import urlsplit
 
 from agent.diagnosis.advice import RESTART, declares
 from agent.diagnosis.quorum import quorum
 from agent.diagnosis.revisions import Bump
 from agent.errors import Refused
+from agent.model.facts import Member, Observation
 from agent.model.verdict import MemberState, MemberVerdict
 from agent.recipes.cluster import Cluster, Definition
 
@@ -37,7 +39,8 @@ class Wish:
     hosts: those restored; one, or all of them at once. bump: None where a tool cannot raise the
     revision, and the control plane is restarted instead. lost: declared so. discard: given up by
     the operator's word, what is served or could be. tool: a path on the hosts. rehearse: count the
-    keys of the restored data before anything stops.
+    keys of the restored data before anything stops. named: members that the snapshot lists, where
+    no host's data tells of any: each must be a host that was looked at, or be declared lost.
     """
 
     source: Source
@@ -48,19 +51,38 @@ class Wish:
     discard: bool = False
     tool: str = ""
     rehearse: bool = True
+    named: tuple[Member, ...] = ()
 
 
 def needed_names(cluster: Cluster, wish: Wish) -> tuple[tuple[str, str], ...]:
     """(name, reason) of each member that was not seen and not declared lost yet."""
-    return tuple(
-        (
-            m.host,
-            f"not seen ({m.why}): if it still runs or comes back it goes on with the old data, "
-            "beside the restored cluster",
-        )
-        for m in others_of(cluster, wish)
-        if cluster.survey(m.host) is None and m.id and not declares(wish.lost, m)
+    then = (
+        "if it still runs or comes back it goes on with the old data, beside the restored cluster"
     )
+    hosts = [
+        (m.host, f"not seen ({m.why}): {then}")
+        for m in others_of(cluster, wish)
+        if cluster.survey(m.host) is None and not declares(wish.lost, m)
+    ]
+    unknown = [
+        (m.name or m.id, f"in the snapshot's list at {', '.join(m.peer_urls)}: {then}")
+        for m in strangers(cluster, wish)
+        if not {m.name, m.id} & set(wish.lost)
+    ]
+    return (*hosts, *unknown)
+
+
+def strangers(cluster: Cluster, wish: Wish) -> list[Member]:
+    """Members that the snapshot lists and no host that was given is."""
+    return [m for m in wish.named if not any(_is(o, m) for o in cluster.observations)]
+
+
+def _is(observation: Observation, member: Member) -> bool:
+    """True if that member's name or address is the host's."""
+    addresses = {observation.address, observation.host}
+    addresses |= set(observation.survey.addresses) if observation.survey else set()
+    found = {urlsplit(url).hostname or "" for url in member.peer_urls if "//" in url}
+    return member.name == observation.host or bool(addresses & found)
 
 
 # ---- what forbids it -----------------------------------------------------------------------------
@@ -99,10 +121,12 @@ def _newer(cluster: Cluster, wish: Wish) -> str:
 
 def others_of(cluster: Cluster, wish: Wish) -> list[MemberVerdict]:
     """Members and hosts of the cluster that are not restored, and could be in the way."""
+    listed = {o.host for o in cluster.observations if any(_is(o, m) for m in wish.named)}
     return [
         m
         for m in cluster.diagnosis.members
-        if m.host not in wish.hosts and (m.id or m.runs or m.definition in ("in-place", "parked"))
+        if m.host not in wish.hosts
+        and (m.id or m.runs or m.host in listed or m.definition in ("in-place", "parked"))
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.diagnosis.revisions import Evidence
+from agent.snapshot.backup_set import BackupSet
 from agent.snapshot.verify import SnapshotFacts
 
 
@@ -22,10 +23,12 @@ class ToolFacts:
 class RestoreFacts:
     """snapshot, tool: None where not asked for. found: revisions that data here stands for.
 
-    modified: when the snapshot's file was last written, seconds since the epoch; 0 where none.
+    set: that the snapshot is of. modified: when the snapshot's file was last written, seconds since
+    the epoch; 0 where there is none.
     """
 
     snapshot: Optional[SnapshotFacts]
     tool: Optional[ToolFacts]
     found: tuple[Evidence, ...]
     modified: float = 0.0
+    set: Optional[BackupSet] = None

@@ -210,7 +210,7 @@ def test_a_host_without_a_definition_is_told_how_to_get_one() -> None:
 
 
 def test_no_data_anywhere_and_the_definitions_parked() -> None:
-    gone = {"offline": OfflineFacts(DATA, False)}
+    gone: dict[str, Any] = {"offline": OfflineFacts(DATA, False)}
     parked = [
         with_survey(
             LAB.stopped(n, **gone),
@@ -225,6 +225,28 @@ def test_no_data_anywhere_and_the_definitions_parked() -> None:
     sound(plan, cluster)
     assert plan.promise.voters == THREE
     sound(restore(cluster, NOW, wish(*THREE)), cluster)
+
+
+def test_members_that_only_the_snapshot_names_are_accounted_for() -> None:
+    gone: dict[str, Any] = {"offline": OfflineFacts(DATA, False)}
+    alone = cluster_of([LAB.crash_looping(0, None, **gone)])
+    asked = wish("master-1", named=LAB.members())
+    assert [name for name, _ in needed_names(alone, asked)] == ["master-2", "master-3"]
+    with pytest.raises(Refused, match="master-2, master-3"):
+        restore(alone, NOW, asked)
+    plan = restore(alone, NOW, replace(asked, lost=("master-2", "master-3")))
+    sound(plan, alone)
+    assert args_of(plan, "peers_silent")["endpoints"] == [
+        ["master-2", "10.0.0.2", 2380],
+        ["master-2", "10.0.0.2", 2379],
+        ["master-3", "10.0.0.3", 2380],
+        ["master-3", "10.0.0.3", 2379],
+    ]
+
+    off = cluster_of(
+        [LAB.crash_looping(0, None, **gone), LAB.unreachable(1), LAB.crash_looping(2, None, **gone)]
+    )
+    assert [name for name, _ in needed_names(off, asked)] == ["master-2"]
 
 
 def test_a_broken_plan_is_caught() -> None:
