@@ -45,6 +45,7 @@ class Messages:
         self._lines = LineReader(stream, host)
         self._stream, self._host = stream, host
         self._garbage = 0
+        self._last_line = b""
         self._last_garbage = b""
 
     def next(self, timeout: float) -> dict[str, Any]:
@@ -56,8 +57,16 @@ class Messages:
                 raise Unreachable(f"{self._host}: the agent's connection ended", self.last_words())
             message = _parse(line)
             if message is not None:
+                self._last_line = line
                 return message
             self._count_garbage(line)
+
+    def refuse(self) -> None:
+        """Count the last object as garbage: nobody asked for it. Raises Unreachable for too many.
+
+        A host that says objects without end would else never be given up.
+        """
+        self._count_garbage(self._last_line)
 
     def rest(self) -> bytes:
         """Raw bytes that were read behind the last message."""
@@ -160,7 +169,9 @@ class Channel:
             if message.get("id") is None and "error" in message:
                 raise _Broken(from_plain(_error_of(message)))
             if message.get("id") != id:
-                continue  # the answer to a request that was given up
+                if message.get("id") not in range(1, id):  # else of a request that was given up
+                    self._refuse(verb)
+                continue
             if "progress" in message:
                 if on_progress:
                     on_progress(str(message["progress"]))
@@ -168,6 +179,16 @@ class Channel:
                 return message["ok"]
             elif "error" in message:
                 raise from_plain(_error_of(message))
+            else:
+                self._refuse(verb)
+
+    def _refuse(self, verb: str) -> None:
+        try:
+            self._messages.refuse()
+        except Unreachable as error:
+            raise _Broken(
+                Unreachable(f"{error.seen} during `{verb}`", error.why, error.next)
+            ) from None
 
     def _next(self, verb: str, timeout: float) -> dict[str, Any]:
         try:
@@ -220,6 +241,7 @@ def greeted(
                 f"{host}: the agent cannot start: {message['error']}",
                 next=f"on {host}: df -h /var/lib; df -i /var/lib",
             )
+        messages.refuse()
 
 
 def _checked_hello(host: str, hello: dict[str, Any]) -> Hello:

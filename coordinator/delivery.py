@@ -195,6 +195,7 @@ def _first_report(messages: Messages) -> dict[str, Any]:
         message = messages.next(max(deadline - time.monotonic(), 0))
         if "have" in message:
             return message
+        messages.refuse()
 
 
 def _check_report(host: str, report: dict[str, Any], agent_file: AgentFile) -> None:

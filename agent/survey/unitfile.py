@@ -147,9 +147,11 @@ def _escape(value: str, place: int) -> tuple[str, int]:
     if number:
         digits = number.group()
         code = int(digits, 8) if digits[0].isdigit() else int(digits[1:], 16)
-        return chr(code) if code < 0x110000 else number.group(), number.end()
+        # Neither NUL nor half a character is one (cunescape_one); systemd drops such a line.
+        is_character = 0 < code < 0xD800 or 0xE000 <= code < 0x110000
+        return chr(code) if is_character else "\\" + number.group(), number.end()
     follows = value[place : place + 1]
-    return _SIMPLE.get(follows, "\\" + follows), place + 1
+    return _SIMPLE.get(follows, "\\" + follows), min(place + 1, len(value))
 
 
 def specifiers(text: str, known: dict[str, str], unknown: Callable[[str], None]) -> str:

@@ -78,3 +78,15 @@ def test_flipped_bits_do_not_go_unnoticed(
 
     read()
     figure("files with flipped bits read", tally.flipped)
+
+
+FOUND = [
+    ("systemd unit", b"[Service]\nExecStart=/usr/bin/etcd \\"),
+    ("raft snapshot", b"\x08\x00\x12\x00\x12"),
+]
+"""What earlier runs found, in the smallest form."""
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND)
+def test_what_was_found_before(name: str, data: bytes) -> None:
+    READERS[name].try_read(data)

@@ -215,3 +215,46 @@ def test_hosts_are_asked_at_the_same_time() -> None:
     together = threading.Barrier(8, timeout=5)
     found = fan_out([str(n) for n in range(8)], lambda name: together.wait() >= 0)
     assert all(value is True for value in found.values())
+
+
+class Endless:
+    """A host that says one thing for ever."""
+
+    def __init__(self, line: bytes, first: bytes = b"") -> None:
+        self._line, self._first, self.given = line * 100, first, 0
+
+    def read(self, timeout: float) -> bytes:
+        data, self._first = self._first or self._line, b""
+        self.given += len(data)
+        return data
+
+    def write(self, data: bytes, timeout: float) -> None:
+        pass
+
+    def errors(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        pass
+
+
+HELLO_LINE = b'{"hello": {"format": 1, "version": "0", "hostname": "m0", "pid": 1}}\n'
+
+
+@pytest.mark.reliability(
+    "Hostile input",
+    "a host says objects that nobody asked for, without end, before or after its hello: it is given"
+    " up after 64 KiB of them",
+)
+@pytest.mark.parametrize(
+    "line", [b"{}\n", b'{"id": 99, "ok": 1}\n', b'{"id": null}\n', b'{"id": 1}\n', b'{"id": "1"}\n']
+)
+def test_objects_without_end(line: bytes) -> None:
+    before = Endless(line)
+    with pytest.raises(Unreachable, match="no agent's"):
+        greeted("m0", before, Messages(before, "m0"), timeout=3600)
+    after = Endless(line, HELLO_LINE)
+    channel = greeted("m0", after, Messages(after, "m0"), timeout=3600)
+    with pytest.raises(Unreachable, match="no agent's"):
+        channel.call("survey", timeout=3600)
+    assert max(before.given, after.given) < 200_000
