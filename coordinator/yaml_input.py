@@ -12,6 +12,10 @@ from agent.errors import UsageError
 
 MAX_SIZE = 1024 * 1024
 _MAX_DEPTH = 20
+_MAX_NODES = 20_000
+"""What 256 hosts need ten times over, read in a second; 1 MiB of dashes would take a minute."""
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_yaml(path: Path) -> Any:
@@ -44,12 +48,16 @@ class _Strict(yaml.SafeLoader):
     """A SafeLoader that refuses what can blow up, or hide one value behind another."""
 
     _depth = 0
+    _count = 0
 
     def compose_node(self, parent: Any, index: int) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             self._refuse("aliases (*name) are not allowed here", event)
         self._depth += 1
+        self._count += 1
+        if self._count > _MAX_NODES:
+            self._refuse(f"more than {_MAX_NODES} values", event)
         if self._depth > _MAX_DEPTH:
             self._refuse(f"nested more than {_MAX_DEPTH} levels deep", event)
         node = super().compose_node(parent, index)
@@ -59,9 +67,11 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                self._refuse("a key is a plain word here", key)
+            if key.value in seen:
                 self._refuse(f"the key {key.value!r} is there twice", key)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def _refuse(self, problem: str, place: Any) -> None:
