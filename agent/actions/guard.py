@@ -148,6 +148,8 @@ class GuardPeers(Action[NoArgs]):
         lower(ctx.host)
         config = current_config(ctx)
         ports = {url_port(url) for url in config.listen_peer_urls or config.advertise_peer_urls}
+        if ports & ctx.host.listening_ports():
+            return {"left": "etcd listens on its peer port and answers for itself"}
         try:
             guard = _listen(ctx.host, config)
             _up.append(guard)
@@ -157,6 +159,10 @@ class GuardPeers(Action[NoArgs]):
             seen = error.seen if isinstance(error, RescueError) else str(error)
             return {"left": f"no guard on the peer port: {seen}"}
         return {"ports": sorted(ports)}
+
+    def undo(self, ctx: Context, args: NoArgs, undo: Data) -> None:
+        """One whose agent was killed would keep the peers from the old etcd for minutes."""
+        lower(ctx.host)
 
 
 class UnguardPeers(Action[NoArgs]):

@@ -43,7 +43,7 @@ _SPECS = (
         "guard_peers",
         "answer old members `410 Gone` on the peer port until etcd does it itself",
         "none",
-        "nothing: it ends with the agent, or by itself after minutes",
+        "take the guard away; it ends with the agent, too, or by itself after minutes",
         effects=False,
     ),
     ActionSpec(
