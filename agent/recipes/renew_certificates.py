@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from agent.diagnosis.certificates import LEAVES, renewable, renewal
 from agent.errors import Refused
+from agent.model.facts import Certificate
 from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import (
     CertificateVerdict,
@@ -50,7 +51,7 @@ def renew_certificates(
     starts = [s for v, found in chosen for s in _start(builder, cluster, v, found)]
     parallel = len({s.host for s in starts}) > 1 and not _serves(cluster)
     builder.stage("Start etcd with them", starts, parallel=parallel)
-    members = [v for v, _ in chosen if v.id and v.voter]
+    members = [v for v, _ in chosen if _comes(v)]
     waits = [builder.step(v.host, "wait_serving", "a member that serves is the proof")
              for v in members]  # fmt: skip
     builder.stage("See that they serve", waits, parallel=len(waits) > 1)
@@ -65,9 +66,7 @@ def bring_authority(
     """Steps that bring the CA from the host that lends it; none where it is here."""
     if not found.lender:
         return []
-    survey = cluster.survey(found.lender)
-    certificates = survey.certificates if survey else ()
-    fingerprint = next((c.fingerprint for c in certificates if c.key == "present"), "")
+    fingerprint = _lent(cluster, found)
     return [
         builder.step(
             found.lender, "check_authority", f"{host} has no CA to issue with; this one is lent",
@@ -78,6 +77,17 @@ def bring_authority(
             source=found.lender, fingerprint=fingerprint,
         ),
     ]  # fmt: skip
+
+
+def _lent(cluster: Cluster, found: CertificateVerdict) -> str:
+    """Fingerprint of the CA that is lent."""
+    there = _certificates(cluster, found.lender)
+    return next((c.fingerprint for c in there if c.key == "present"), "")
+
+
+def _certificates(cluster: Cluster, host: str) -> tuple[Certificate, ...]:
+    survey = cluster.survey(host)
+    return survey.certificates if survey else ()
 
 
 def issue(builder: PlanBuilder, host: str, found: CertificateVerdict) -> list[Step]:
@@ -144,13 +154,37 @@ def _start(
 ) -> list[Step]:
     """Start what does not run; restart what runs with an old CA; leave everything else alone."""
     definition = cluster.definition(verdict.host)
-    if definition is None:
+    if definition is None or not _comes(verdict):
         return []
     if verdict.state in _DOWN:
         return start(builder, cluster, verdict.host, definition)
-    if found.lender and verdict.runs:
+    if verdict.runs and _gets_another_ca(cluster, verdict.host, found):
+        _require_quorum_without(cluster, verdict)
         return _restart(builder, verdict.host, definition)
     return []
+
+
+def _comes(verdict: MemberVerdict) -> bool:
+    """True if it serves with new certificates; one to be replaced gets them all the same."""
+    is_startable = verdict.state in _DOWN and verdict.usable and verdict.definition != "missing"
+    return bool(verdict.id) and verdict.voter and (verdict.runs or is_startable)
+
+
+def _gets_another_ca(cluster: Cluster, host: str, found: CertificateVerdict) -> bool:
+    """True if the CA that is brought is another than the one that etcd there was started with."""
+    own = [c.fingerprint for c in _certificates(cluster, host) if c.role == "ca"]
+    return bool(found.lender) and _lent(cluster, found) not in own
+
+
+def _require_quorum_without(cluster: Cluster, verdict: MemberVerdict) -> None:
+    diagnosis = cluster.diagnosis
+    if verdict.serves and diagnosis.serving - 1 < diagnosis.quorum and diagnosis.voters > 1:
+        raise Refused(
+            f"{verdict.host}: a new CA needs a restart of etcd, and then {diagnosis.serving - 1} "
+            f"of {diagnosis.voters} voters would serve",
+            "the restart would cost the cluster its quorum",
+            "bring another member back first: fab diagnose",
+        )
 
 
 def _restart(builder: PlanBuilder, host: str, definition: Definition) -> list[Step]:

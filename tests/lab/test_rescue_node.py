@@ -11,7 +11,6 @@ import pytest
 from tests.lab.console import act
 from tests.lab.evidence import DATA, quarantined, require_one_cluster, seed_keys, tree
 from tests.lab.faults import (
-    PKI,
     add_learner,
     attempts,
     crash_loop,
@@ -19,7 +18,6 @@ from tests.lab.faults import (
     has_ended,
     ids,
     lead,
-    let_expire,
     rescue,
     stop_kubelet_and_etcd,
     take_away_definition,
@@ -198,25 +196,9 @@ def wrong_path(host: Host) -> Callable[[], None]:
     return lambda: host.write(MANIFEST, text, 0o600)
 
 
-def expired(name: str) -> Callable[[Host], Callable[[], None]]:
-    def apply(host: Host) -> Callable[[], None]:
-        good = let_expire(host, name)
-        host.stop_etcd_kill9()
-
-        def mend() -> None:
-            host.write(f"{PKI}/{name}.crt", good, 0o644)
-            host.stop_etcd_kill9()
-
-        return mend
-
-    return apply
-
-
 CAUSES: dict[str, tuple[Callable[[Host], Callable[[], None]], str]] = {
     "a bad flag": (bad_flag, "snapshot-counter"),
     "a wrong path": (wrong_path, "serving.crt"),
-    "an expired server certificate": (expired("server"), "expired"),
-    "an expired peer certificate": (expired("peer"), "expired"),
 }
 
 
@@ -225,11 +207,9 @@ def test_a_cause_beside_the_data_is_named_and_left_to_be_mended(lab: Lab, name: 
     apply, told = CAUSES[name]
     keys, before, host = seed_keys(lab), ids(lab, "master-0"), lab.hosts["master-1"]
     mend = apply(host)
-    if "certificate" not in name:
-        wait_until_looping(host)
+    wait_until_looping(host)
 
     def is_seen(diagnosis: dict[str, Any]) -> bool:
-        # An etcd with an expired peer certificate still talks over connections it had before.
         said = str(verdict(diagnosis, "master-1")) + str(diagnosis["warnings"])
         return diagnosis["state"] == "degraded" and told in said
 

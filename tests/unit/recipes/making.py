@@ -13,7 +13,9 @@ from agent.errors import Refused
 from agent.model.facts import Alarm, Observation, OnlineFacts, Survey
 from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis, MemberState
+from agent.recipes.clear_alarm import clear_alarm
 from agent.recipes.cluster import Cluster
+from agent.recipes.renew_certificates import renew_certificates
 from agent.recipes.replace_member import remove_member, replace_member
 from agent.recipes.reseed import reseed
 from agent.recipes.restart_member import restart_member
@@ -51,6 +53,8 @@ def make(cluster: Cluster, recipe: str, target: str, lost: Sequence[str] = ()) -
         "replace-member": replace_member,
         "restart-member": restart_member,
         "remove-member": remove_member,
+        "renew-certificates": lambda c, host, now: renew_certificates(c, [host], now),
+        "clear-alarm": lambda c, _host, now: clear_alarm(c, now),
     }
     return makers[recipe](cluster, target, NOW)
 
