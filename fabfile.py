@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coordinator.command import CHANGING, LOOKING, command
-from coordinator.tasks import look, plan_files, rescue, unfinished
+from coordinator.rest import rest_of
+from coordinator.tasks import certificates, look, members, plan_files, rescue, unfinished
 from coordinator.tasks.common import Options
 
 
@@ -50,6 +51,36 @@ def rescue_quorum(options: Options) -> None:
 def remove_member(options: Options, name: str) -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
     rescue.remove_member(options, name)
+
+
+@command(*CHANGING, host="the host whose certificates are all made anew")
+def renew_certificates(options: Options, host: str | None = None) -> None:
+    """Make etcd's certificates anew: all on HOST, or all that will not do on any host."""
+    certificates.renew_certificates(options, host or "")
+
+
+@command(*CHANGING, keep="how many of the newest revisions stay as history (default: 1000)")
+def clear_alarm(options: Options, keep: str = "") -> None:
+    """Make space in etcd, prove it, and take the alarm NOSPACE back."""
+    certificates.clear_alarm(options, keep)
+
+
+@command(*LOOKING, host="the host to run it on (default: one that serves)")
+def etcdctl(options: Options, host: str | None = None) -> None:
+    """Run the node's own etcdctl: fab etcdctl [HOST] -- member list."""
+    members.etcdctl(options, host or "", rest_of())
+
+
+@command(
+    "yes", *LOOKING, host="the host that is to join",
+    through="the host that makes the token (default: one that serves)",
+    run="run it on HOST, instead of printing it",
+)  # fmt: skip
+def join_command(
+    options: Options, host: str | None = None, through: str = "", run: bool = False
+) -> None:
+    """Print, or run, the kubeadm join of a whole control-plane host; it holds secrets."""
+    members.join_command(options, host or "", through, run)
 
 
 @command(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
@@ -106,6 +107,47 @@ class Processes:
             )
         finally:
             os.close(fd)
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        out: Callable[[str, bytes], None],
+        env: Optional[Mapping[str, str]] = None,
+        until: int = -1,
+    ) -> int:
+        """Run a command without a shell and without input, and hand on what it says as it says it.
+
+        out: takes ("out" or "err", bytes). until: a descriptor; when its other side is gone, the
+        command is ended. Gives the exit code, negative after a signal. Raises CommandFailed where
+        there is no such command.
+        """
+        try:
+            child = subprocess.Popen(
+                self.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, env=clean_env(env), preexec_fn=die_with_parent,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise CommandFailed(f"{argv[0]}: no such command on this host") from None
+        assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018
+        names = {child.stdout.fileno(): "out", child.stderr.fileno(): "err"}
+        poll = select.poll()
+        for fd in names:
+            poll.register(fd, select.POLLIN)
+        if until >= 0:
+            poll.register(until, 0)  # hang-ups alone
+        with child:
+            while names:
+                for fd, _event in poll.poll():
+                    data = os.read(fd, 65536) if fd in names else b""
+                    if data:
+                        out(names[fd], data)
+                    elif fd in names:
+                        poll.unregister(fd)
+                        del names[fd]
+                    else:
+                        child.terminate()
+                        poll.unregister(fd)
+        return child.returncode
 
     def which(self, name: str) -> str:
         """The host's path of a command, or an empty string."""

@@ -20,6 +20,7 @@ from agent.locks import (
     require_free,
     take_lock,
 )
+from agent.member_requests import MEMBER_REQUESTS
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.model.signed import Policy, Signed
@@ -288,6 +289,7 @@ VERBS: dict[str, Verb] = {
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)
+VERBS.update(MEMBER_REQUESTS)
 
 
 def run_single(

@@ -16,9 +16,11 @@ from invoke.exceptions import Exit
 
 from agent.errors import RescueError, UsageError
 from coordinator.positional import allow_left_away
+from coordinator.rest import claim_rest
 from coordinator.tasks.common import Options
 
 allow_left_away()
+claim_rest()
 
 LOOKING = ("cluster", "output", "ask_sudo_password")
 CHANGING = (*LOOKING, "dry_run", "yes")

@@ -1,0 +1,140 @@
+"""Tasks about members by hand: etcdctl, and kubeadm's way to join a control-plane host."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+
+from invoke.exceptions import Exit
+
+from agent.errors import Refused, Unreachable, UsageError
+from agent.model.verdict import MemberState
+from coordinator.console import is_interactive
+from coordinator.tasks.common import Looked, Options, looking
+
+_DAY = 86400.0
+HINTS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("member", "remove"), "fab remove-member NAME computes the quorum before and after"),
+    (("member", "add"), "fab rescue-node HOST adds a learner, lets it catch up, and promotes it"),
+    (("member", "promote"), "fab rescue-node HOST promotes a learner once it is in step"),
+    (("snapshot", "restore"), "fab restore FILE verifies, rehearses, and can take it back"),
+    (("snapshot", "save"), "the file stays on that host; fab snapshot brings it here, verified"),
+    (("snapshot", "status"), "it does not compare the hash; fab verify-snapshot FILE does"),
+    (("alarm", "disarm"), "fab clear-alarm makes space first, and never disarms CORRUPT"),
+    (("defrag",), "fab clear-alarm does it one member at a time, the leader last"),
+    (("del",), "a snapshot first: fab snapshot"),
+    (("auth",), "Kubernetes knows no passwords of etcd: the API server would be locked out"),
+)
+"""Words that etcdctl may be given → what does the same more safely. Nothing is forbidden."""
+
+
+def etcdctl(options: Options, host: str, words: Sequence[str]) -> None:
+    """Run etcdctl with these words on a host; its output, and its exit code, are its own."""
+    if not words:
+        raise UsageError("no words for etcdctl", next="fab etcdctl [HOST] -- member list -w table")
+    for text in hints(words):
+        print(f"hint: {text}", file=sys.stderr)
+    with looking(options, host, blind=True) as looked:
+        where = _where(looked, host)
+        asked = {"args": list(words)}
+        done = looked.fleet.channel(where).call("etcdctl", asked, _DAY, _show)
+    sys.stdout.flush()
+    if done["code"]:
+        raise Exit(code=done["code"] if done["code"] > 0 else 128 - done["code"])
+
+
+def hints(words: Sequence[str]) -> list[str]:
+    """What to say about these words before they are carried out."""
+    plain = [word for word in words if not word.startswith("-")]
+    return [
+        text
+        for pattern, text in HINTS
+        if any(tuple(plain[i : i + len(pattern)]) == pattern for i in range(len(plain)))
+    ]
+
+
+def _show(text: str) -> None:
+    for name, data in json.loads(text).items():
+        stream = sys.stdout if name == "out" else sys.stderr
+        stream.flush()
+        stream.buffer.write(base64.b64decode(data))
+        stream.buffer.flush()
+
+
+def _where(looked: Looked, host: str) -> str:
+    """The host to run it on: the one named, else one that serves, else any with a definition."""
+    if host:
+        return looked.cluster.verdict(host).host
+    serving = looked.cluster.serving()
+    known = [o.host for o in looked.observations if o.survey and looked.cluster.config(o.host)]
+    if not (serving or known):
+        raise Unreachable(
+            "no host with an etcd of its own could be reached", next="fab etcdctl HOST -- …"
+        )
+    return (serving or known)[0]
+
+
+# ---- kubeadm's way -------------------------------------------------------------------------------
+
+
+def join_command(options: Options, host: str, through: str, run: bool) -> None:
+    """Make the command that joins HOST as a whole control-plane host; print it, or run it there."""
+    with looking(options, host, blind=run) as looked:
+        source = _source(looked, host, through)
+        progress = looked.progress
+        _refuse_members(looked, host)
+        if run:
+            _confirm(options, host, source)
+        made = looked.fleet.call(source, "join_command", {}, 300, progress.say)
+        words = [str(word) for word in made["command"]]
+        if not run:
+            progress.say(f"for {host or 'the new host'}, as root; whoever has it can join: 2 hours")
+            print(shlex.join(words))
+            return
+        looked.fleet.channel(host).call("run_join", {"command": words}, 1200, progress.say)
+        progress.say(f"{host} has joined; look at it: fab -H {source} diagnose")
+
+
+def _source(looked: Looked, host: str, through: str) -> str:
+    """A host whose member serves, so that its API server can."""
+    if through:
+        return looked.cluster.verdict(through).host
+    serving = [name for name in looked.cluster.serving() if name != host]
+    if not serving:
+        raise Refused(
+            f"no host beside {host or 'the new one'} has an etcd that serves",
+            "kubeadm joins through the API server, and that through etcd",
+            "fab rescue-quorum; to mend one node's etcd without any API server: fab rescue-node",
+        )
+    return serving[0]
+
+
+def _refuse_members(looked: Looked, host: str) -> None:
+    """A member that is to come back as a new host must have left before."""
+    member = looked.diagnosis.member(host) if host else None
+    if member is None or not member.id:
+        return
+    next = f"fab rescue-node {host}   (its etcd alone)"
+    if member.state is not MemberState.HEALTHY:
+        next += f", or fab remove-member {host}, then this again"
+    raise Refused(
+        f"{host} is member {member.id} of the cluster: {member.why}",
+        "kubeadm would add a second member with its peer URL",
+        next,
+    )
+
+
+def _confirm(options: Options, host: str, source: str) -> None:
+    if not host:
+        raise UsageError("--run needs the host to run it on", next="fab join-command HOST --run")
+    if options.yes:
+        return
+    if not is_interactive():
+        raise UsageError("this changes hosts, and there is no terminal to ask at", next="add --yes")
+    question = f"Join {host} to the control plane through {source}? Type yes: "
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise Refused("not confirmed", "nothing was changed")
