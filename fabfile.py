@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
 from coordinator.tasks import certificates, look, members, plan_files, rescue, unfinished
+from coordinator.tasks import snapshot as snapshots
 from coordinator.tasks.common import Options
 
 
@@ -96,6 +97,40 @@ def resume(options: Options, drop: tuple[str, ...], plan: str | None = None) -> 
 def rollback(options: Options, plan: str | None = None) -> None:
     """Take an unfinished plan back, up to its point of no return."""
     unfinished.rollback(options, plan or "")
+
+
+@command(
+    *LOOKING,
+    host="the host to take it on (default: a member that serves)",
+    to="the directory here that gets the backup set",
+    keep="keep the set on the host as well",
+)
+def snapshot(
+    options: Options, host: str | None = None, to: str = "backups", keep: bool = False
+) -> None:
+    """Take a snapshot, certificates, manifests and all, and bring it here as one set."""
+    snapshots.snapshot(options, host or "", to, keep)
+
+
+@command(
+    "output",
+    file="a snapshot file, or the directory of a backup set",
+    no_hash_ok="take the copy of a database file, which has no hash of its own",
+)
+def verify_snapshot(options: Options, file: str, no_hash_ok: bool = False) -> None:
+    """Prove that a snapshot or a backup set is whole, or say where it is damaged."""
+    snapshots.verify_snapshot(options, file, no_hash_ok)
+
+
+@command(
+    *LOOKING,
+    file="a snapshot file, or the directory of a backup set",
+    on="the host to rehearse on (default: here, where etcd is installed)",
+    no_hash_ok="take the copy of a database file, which has no hash of its own",
+)
+def rehearse(options: Options, file: str, on: str = "", no_hash_ok: bool = False) -> None:
+    """Restore a snapshot into a scratch etcd, and say what it holds; nothing else is touched."""
+    snapshots.rehearse(options, file, on, no_hash_ok)
 
 
 @command(*LOOKING, plan="the plan's ID or its beginning")

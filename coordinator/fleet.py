@@ -20,6 +20,7 @@ from coordinator.connection import Access, resolve
 from coordinator.delivery import open_channel
 from coordinator.hosts import HostSpec
 from coordinator.inventory import hosts_from_members, probe_ports
+from coordinator.transfer import Way
 
 _PORTS = (22, 2379, 2380)
 _SURVEY_TIMEOUT = 20.0
@@ -65,6 +66,10 @@ class Fleet:
         with self._guard:
             self._channels[host] = opened
         return opened
+
+    def way(self, host: str) -> Way:
+        """How large files get to a host, and from it."""
+        return Way(self.specs[host], self._agent, self._access)
 
     def add(self, hosts: dict[str, str]) -> None:
         """Add hosts that a stored plan names (name → address) and no member list does any more."""

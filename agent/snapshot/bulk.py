@@ -79,6 +79,14 @@ def receive(host: Host, name: str, size: int, sha256: str, source: BinaryIO, out
     _line(out, {"received": target})
 
 
+def discard_incoming(host: Host, path: str) -> None:
+    """Take a received file away, with the directory that was made for it."""
+    folder = posixpath.dirname(path)
+    if posixpath.dirname(folder) != INCOMING:
+        raise Refused(f"{path} is not below {INCOMING}", "nothing else is taken away")
+    host.discard(folder)
+
+
 def _take(host: Host, part: str, size: int, sha256: str, source: BinaryIO, out: BinaryIO) -> None:
     digest = hashlib.sha256()
     with part_file(host, part) as file:

@@ -76,10 +76,17 @@ def rehearse_snapshot(host: Host, args: Args, say: Say) -> Any:
     return to_plain(rehearse(host, _text(args, "path"), args.get("no_hash_ok") is True, say))
 
 
+def discard_upload(host: Host, args: Args, say: Say) -> Any:
+    """Take a file away that a coordinator sent: {"path"} → null."""
+    from agent.snapshot.bulk import discard_incoming
+
+    discard_incoming(host, _text(args, "path"))
+
+
 REQUESTS = {
     f.__name__: f
     for f in (
         take_snapshot, snapshot_files, discard_snapshot, keep_snapshot, verify_snapshot,
-        rehearse_snapshot,
+        rehearse_snapshot, discard_upload,
     )
 }  # fmt: skip
