@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agent.errors import Refused, RescueError, Unreachable, from_plain
+from agent.errors import Refused, RescueError, Unreachable, from_plain, plain
 from agent.model.codec import to_plain
 from coordinator.streams import ByteStream, LineReader
 
@@ -75,7 +75,7 @@ class Messages:
     def last_words(self) -> str:
         """What stderr, or else stdout outside the protocol, said last; empty if nothing."""
         said = self._stream.errors().strip() or self._last_garbage.decode(errors="replace").strip()
-        return said[-2000:]
+        return plain("\n".join(said.split("\r\n")))[-2000:]
 
     def _count_garbage(self, line: bytes) -> None:
         self._garbage += len(line) + 1

@@ -306,6 +306,8 @@ def _ssh_failed(server: Server, options: SshOptions, error: Exception) -> Unreac
     said = str(error) or "it closed the connection"
     if "No authentication methods" in said or "encrypted" in said:
         return _login_failed(server, options, f"no usable key ({said})")
+    if said == "No existing session":  # paramiko's words for a greeting that did not end in time
+        said = f"no whole greeting within {HANDSHAKE_TIMEOUT:g} s"
     return Unreachable(
         f"{server.shown}: the port is open, but SSH does not come up: {said}",
         "sshd may be hanging, out of processes, or limiting connections; or it is not an sshd",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.errors import Refused, RescueError, Unreachable
+from agent.errors import Refused, RescueError, Unreachable, plain
 from agent.host import STATE_DIR
 from coordinator.agent_file import AgentFile, build_agent
 from coordinator.channel import Channel, Messages, greeted
@@ -103,7 +103,7 @@ def _with_last_words(
 
     def close() -> None:
         for line in stream.errors().splitlines():
-            print(f"{host}: {line}", file=sys.stderr)
+            print(plain(f"{host}: {line}"), file=sys.stderr)
         let_go()
 
     return close

@@ -13,8 +13,9 @@ from typing import IO, Any, Protocol, cast
 
 from agent.errors import Unreachable
 
-MAX_LINE = 32 * 1024 * 1024
-"""The longest line an agent may send; a survey is some 100 KiB."""
+MAX_LINE = 8 * 1024 * 1024
+"""The longest line an agent may send; a survey is some 100 KiB. JSON can take 30 times as much
+memory as its text, and what answers need not be an agent."""
 
 _CHUNK = 64 * 1024
 _TAIL = 16 * 1024
