@@ -137,6 +137,13 @@ def single_step_plan(host: Host, action: str, values: dict[str, Any]) -> Plan:
     ).with_id()
 
 
+def vet(plan: Plan) -> None:
+    """Raise UsageError where a step names an action or arguments that this agent does not know."""
+    for step in plan.steps():
+        action = _action_named(step.action)
+        from_plain(action.args_type, step.args, f"step {step.id} ({step.action})")
+
+
 def preview(host: Host, plan: Plan, say: Say) -> None:
     """Check every step's precondition as it is now; no effects, no journal."""
     platform = detect(host)

@@ -20,12 +20,12 @@ from agent.locks import (
     require_free,
     take_lock,
 )
-from agent.member_requests import MEMBER_REQUESTS
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.model.signed import Policy, Signed
 from agent.reserve import stock
 from agent.runner import SINGLE_STEP, Runner, preview, single_step_plan
+from agent.runner import vet as vet_plan
 from agent.snapshot.requests import REQUESTS
 
 Say = Callable[[str], None]
@@ -251,6 +251,11 @@ def plan(host: Host, args: Args, say: Say) -> Any:
     return plan_to_plain(Journal.open(host, _text(args, "plan")).plan)
 
 
+def vet(host: Host, args: Args, say: Say) -> Any:
+    """Read every step of a plan as if to run it: {"plan"} → null. Changes nothing."""
+    vet_plan(plan_from_plain(args.get("plan")))
+
+
 def signature(host: Host, args: Args, say: Say) -> Any:
     """Give the signature back that a stored plan was accepted with: {"plan"} → Signed or null."""
     return to_plain(signing.stored(Journal.open(host, _text(args, "plan")))[0])
@@ -284,12 +289,11 @@ def restore_stage(host: Host, args: Args, say: Say) -> Any:
 VERBS: dict[str, Verb] = {
     f.__name__: f
     for f in (
-        survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, plan, signature, journal,
-        restore_look, restore_stage,
+        survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, plan, vet, signature,
+        journal, restore_look, restore_stage,
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)
-VERBS.update(MEMBER_REQUESTS)
 
 
 def run_single(

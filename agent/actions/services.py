@@ -130,6 +130,14 @@ class WaitServing(Action[ServeArgs]):
     name = "wait_serving"
     args_type = ServeArgs
 
+    def check(self, ctx: Context, args: ServeArgs) -> None:
+        if read_watched(ctx.host, ctx.platform)[0] is None:
+            raise PreconditionFailed(
+                f"{ctx.host.hostname()}: no etcd definition is in place",
+                "what nothing starts is waited for in vain",
+                "rescue-agent unpark-definition",
+            )
+
     def is_done(self, ctx: Context, args: ServeArgs, undo: Optional[Data]) -> bool:
         return self._probe(ctx, args)[0]
 

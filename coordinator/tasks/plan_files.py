@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.diagnosis.cluster import diagnose_host
 from agent.errors import Refused, UsageError
-from agent.model.plan import Plan
+from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import Signed
 from agent.recipes.invariants import check_plan
 from coordinator import report
@@ -62,6 +62,8 @@ def _go_on(looked: Looked, plan: Plan, signed: Signed | None, options: Options) 
 
 def require_fitting(plan: Plan, looked: Looked) -> None:
     """Raise Refused where the world is no more what the plan was made for, or it is not safe."""
+    some_host = next(o.host for o in looked.observations if o.survey)
+    looked.fleet.call(some_host, "vet", {"plan": plan_to_plain(plan)})
     diagnosis, members = looked.diagnosis, {m.host for m in looked.diagnosis.members}
     unknown = sorted({*plan.hosts, *(s.host for s in plan.steps())} - {*looked.cluster.addresses})
     if unknown:

@@ -106,9 +106,11 @@ def _is_absent(diagnosis: Diagnosis, name: str) -> bool:
 def hosts(draw: st.DrawFn, *, serving: Optional[bool] = None) -> list[Observation]:
     """Hosts of 1, 3, 5 or 7 members in any mix of states, some of them with an oddity more."""
     lab, found = draw(clusters(serving=serving))
-    odd = draw(st.sampled_from(("none", "none", "learner", "alarm", "learner-ghost")))
+    odd = draw(st.sampled_from(("none", "none", "learner", "alarm", "learner-ghost", "removed")))
     if odd.startswith("learner") and lab.size > 1:
         found = _with_learner(lab, found, draw(st.integers(0, lab.size - 1)), odd.endswith("ghost"))
+    if odd == "removed" and lab.size > 1:
+        found = _without_one(lab, found, draw(st.integers(0, lab.size - 1)))
     twisted = [_twist(lab, o, draw(st.sampled_from(TWISTS))) for o in found]
     if odd == "alarm":
         alarm = Alarm(lab.member_id(draw(st.integers(0, lab.size - 1))), "CORRUPT")
@@ -182,6 +184,13 @@ def _with_learner(
     else:
         listed[number] = replace(listed[number], is_learner=True)
     return [_listing(o, tuple(listed)) for o in found]
+
+
+def _without_one(lab: Lab, found: Sequence[Observation], number: int) -> list[Observation]:
+    """One of the voters was removed: the others' lists are without it, and its log says so."""
+    left = lab.members(without=(number,))
+    others = [o if o.host == lab.host(number) else _listing(o, left) for o in found]
+    return [lab.removed(number) if o.host == lab.host(number) and o.survey else o for o in others]
 
 
 def _listing(observation: Observation, members: tuple[Any, ...]) -> Observation:
