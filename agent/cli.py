@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         ("journal", _journal, "list the plans of this host, or show one"),
         ("resume", _resume, "finish the step that the plan was at on this host"),
         ("rollback", _rollback, "take back what the plan did on this host"),
-        ("set-aside-journal", _set_aside, "rename a damaged journal, so that new plans can be made"),
+        (
+            "set-aside-journal",
+            _set_aside,
+            "rename a damaged journal, so that new plans can be made",
+        ),
     ):
         verb = verbs.add_parser(name, help=text)
         verb.set_defaults(run=run)
@@ -122,9 +126,11 @@ def _rollback(args: argparse.Namespace, host: Host) -> None:
 
 
 def _set_aside(args: argparse.Namespace, host: Host) -> None:
-    from agent.set_aside import set_aside
+    from agent.set_aside import set_aside, what_next
 
-    print(f"kept as {set_aside(host, args.plan)}; what the plan did stays as it is: fab diagnose")
+    aside = set_aside(host, args.plan)
+    print(f"kept as {aside}; what the plan did stays as it is")
+    print(f"next: {what_next(host, aside)}")
 
 
 def _tell(outcomes: list[dict[str, Any]]) -> None:

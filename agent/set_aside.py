@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from agent.errors import Damaged, Refused, UsageError
+from agent.actions.base import Context
+from agent.actions.data import DataArgs, data_places
+from agent.errors import Damaged, Refused, RescueError, UsageError
 from agent.host import Host
 from agent.journal import JOURNAL_DIR, Journal
 from agent.locks import only_agent, release_lock
+from agent.platforms import detect
 
 
 def set_aside(host: Host, plan_id: str) -> str:
@@ -31,6 +34,23 @@ def set_aside(host: Host, plan_id: str) -> str:
         host.rename_new(path, aside)
         release_lock(host, plan)
     return aside
+
+
+def what_next(host: Host, aside: str) -> str:
+    """The commands that lead on from a journal set aside.
+
+    Where the plan had moved etcd's data away and nothing is in its place, no diagnosis has anything
+    to judge by: the data comes back first. Where there is data, it is that which counts.
+    """
+    plan = aside.rpartition("/")[2][:12]
+    ctx = Context(host, detect(host), plan, "", lambda text: None)
+    with suppress(RescueError, OSError):
+        where = data_places(ctx, DataArgs())
+        kept = [n for n in host.listdir(where.quarantine) if n.endswith("-member")]
+        if kept and not host.exists(where.member):
+            place = f"data_dir={where.data_dir} quarantine={where.quarantine}/{kept[0]}"
+            return f"rescue-agent bring-back-data {place}; then: fab diagnose"
+    return "fab diagnose"
 
 
 def _the_one(host: Host, plan_id: str) -> str:

@@ -9,8 +9,8 @@ from agent.errors import Refused, UsageError
 from agent.host import Host
 from agent.journal import JOURNAL_DIR, Journal, read_journals
 from agent.locks import read_lock, require_free, take_lock
-from agent.set_aside import set_aside
-from tests.unit.rooted import plan_of
+from agent.set_aside import set_aside, what_next
+from tests.unit.rooted import kubeadm_host, plan_of
 
 PLAN = plan_of(("copy_data", {}))
 OTHER = plan_of(("copy_data", {}), created=2.0)
@@ -81,3 +81,18 @@ def test_only_a_journal_of_this_host_is(tmp_path: Path, asked: str) -> None:
     host, _file = damaged(tmp_path)
     with pytest.raises(UsageError, match="match plan"):
         set_aside(host, asked)
+
+
+def test_data_that_the_plan_had_moved_away_comes_back_first(tmp_path: Path) -> None:
+    host = kubeadm_host(tmp_path)
+    journal = Journal.create(host, PLAN)
+    journal.append("intent", "01")
+    aside = f"{JOURNAL_DIR}/{PLAN.id}.damaged-1"
+    assert what_next(host, aside) == "fab diagnose"
+    kept = f"/var/lib/etcd-rescue/quarantine/{PLAN.short_id}"
+    host.makedirs(kept)
+    (tmp_path / "var/lib/etcd/member").rename(tmp_path / kept[1:] / "07-member")
+    told = f"data_dir=/var/lib/etcd quarantine={kept}/07-member"
+    assert what_next(host, aside) == f"rescue-agent bring-back-data {told}; then: fab diagnose"
+    (tmp_path / "var/lib/etcd/member").mkdir()
+    assert what_next(host, aside) == "fab diagnose"
