@@ -12,12 +12,11 @@ from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.operator import Running, ssh_sessions
 
-KINDS = (
-    "agent-kill", "coordinator-kill", "ssh-cut", "power-cut", "agent-kills", "rollback-kills",
-)  # fmt: skip
+SINGLE = ("agent-kill", "coordinator-kill", "ssh-cut", "power-cut")
 REPEATED = ("agent-kills", "rollback-kills")
 """Many in one trial: every third point of the run, or of a rollback from its last safe moment."""
 
+KINDS = (*SINGLE, *REPEATED)
 SHARES = 3
 HOWS = ("reattach", "resume", "rollback")
 """Afterwards: the same run goes on by itself; it dies too and `resume` goes on; or `rollback`."""

@@ -70,7 +70,8 @@ def point_of_key(key: str) -> Point:
 class Track:
     """Follows the agents of all hosts through their plan, and numbers the points they come to.
 
-    hear: called for each point, before its call is carried out, in the agent's own thread.
+    hear: called for each point, before its call is carried out, in the agent's own thread. finals:
+    steps past which there is no way back; last: the last step of the plan.
     """
 
     def __init__(self, hear: Callable[[Point, Call], None]) -> None:
@@ -81,6 +82,7 @@ class Track:
         self._agent: dict[str, int] = {}
         self.actions: dict[str, str] = {}
         self.finals: set[str] = set()
+        self.last = ""
         self.points: list[Point] = []
         self.flagged: list[tuple[str, tuple[str, ...]]] = []
 
@@ -133,6 +135,7 @@ class Track:
             for stage in record["data"]["plan"]["stages"]:
                 self.actions |= {s["id"]: s["action"] for s in stage["steps"]}
                 self.finals |= {s["id"] for s in stage["steps"] if s["final"]}
+                self.last = stage["steps"][-1]["id"]
         elif kind in ("complete", "rolled-back"):
             self._phase[call.host] = END
         elif kind in ("intent", "undone", "skipped"):

@@ -32,7 +32,8 @@ class Row:
     which hosts have power then, is kept for all trials. ready: what is done or waited for after a
     boot of that. words: the command. voters: the cluster at the end. drop: what `resume` is told to
     give up. again: exit codes of the same command, given once more at the end. revive: makes the
-    cluster whole after a rollback; none: the command is given again.
+    cluster whole after a rollback; none: the command is given again. has_way_back: its command can
+    be rolled back at first.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Row:
     drop: tuple[str, ...] = ()
     again: tuple[int, ...] = (OK,)
     revive: Callable[[Lab], None] | None = None
+    has_way_back: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
     def start(self) -> Running:
@@ -205,7 +207,7 @@ ROWS = (
     ),
     Row(
         "rejoin", "reseed", reseed_and_boot_one, rescued_serves, ("resume", "--drop", "master-2"),
-        ("master-0", "master-1"), ("--drop", "master-2"),
+        ("master-0", "master-1"), ("--drop", "master-2"), has_way_back=False,
     ),
     Row("replace-member", "replace-member", break_one, one_crash_loops, NODE, THREE),
     Row("restart-member", "restart-member", fence_one, two_serve_and_one_answers, NODE, THREE),

@@ -93,7 +93,7 @@ class Stop:
 
 
 class LastMoment(Stop):
-    """Holds the first agent that is about to announce a step without a way back."""
+    """Holds the first agent that is about to announce a step without a way back, or the last."""
 
     def __init__(self, track: Track) -> None:
         super().__init__("the last moment before the point of no return")
@@ -101,7 +101,8 @@ class LastMoment(Stop):
 
     def fits(self, point: Point) -> bool:
         """The announcement is not written yet."""
-        return point.record == "intent" and point.step in self._track.finals
+        turns = self._track.finals or {self._track.last}
+        return point.record == "intent" and point.step in turns
 
 
 class Killer:
@@ -127,7 +128,6 @@ class Kept:
     checkpoint: Checkpoint
     keys: dict[str, bytes]
     actions: dict[str, str]
-    finals: set[str]
     flagged: list[tuple[str, tuple[str, ...]]]
 
 
@@ -161,7 +161,7 @@ class Stage:
         keys, track = seed_keys(lab), Track(lambda point, call: None)
         with gate.Gate(lab, track.watch):
             row.prepare(lab)
-        return Kept(Checkpoint.take(lab), keys, track.actions, track.finals, track.flagged)
+        return Kept(Checkpoint.take(lab), keys, track.actions, track.flagged)
 
 
 class Scene:
@@ -171,7 +171,6 @@ class Scene:
         self.lab, self.row, self.keys = lab, row, kept.keys
         self.track = Track(self._hear)
         self.track.actions |= kept.actions
-        self.track.finals |= kept.finals
         self.track.flagged += kept.flagged
         self.stops: list[Stop] = []
         self.killer: Killer | None = None
