@@ -18,7 +18,7 @@ from fabric import Config, Connection
 from agent.errors import RescueError, Unreachable, UsageError
 from coordinator import sshconfig
 from coordinator.hostkeys import KnownHosts, Server, lookup_names
-from coordinator.hosts import HostSpec, checked_name, split_address
+from coordinator.hosts import HostSpec, checked_name, checked_user, split_address
 from coordinator.sshconfig import SshOptions
 
 CONNECT_TIMEOUT = 3.0
@@ -75,7 +75,8 @@ class Link:
 
 def resolve(spec: HostSpec, access: Access) -> SshOptions:
     """What ssh would do for this host, with the spec's own address, user, port and jump first."""
-    options = sshconfig.lookup(checked_name(spec.name), access.config, spec.user, spec.port)
+    name, user = checked_name(spec.name), checked_user(spec.user)
+    options = sshconfig.lookup(name, access.config, user, spec.port)
     changes: dict[str, Any] = {}
     if spec.address:
         changes["hostname"] = checked_name(spec.address, "address")

@@ -151,9 +151,12 @@ def _container(document: Document, node: Node, volumes: Mapping[str, Mount]) -> 
         raise Damaged(f"{document.path}: an empty container")
     env, unresolved = _environment(document, mapping)
     mounts = document.items(get(mapping, "volumeMounts"), "volumeMounts")
+    image = document.string(get(mapping, "image"), "image")
+    if image.startswith("-") or any(c.isspace() or not c.isprintable() for c in image):
+        raise document.error(mapping, f"image {image!r} is no image's name")  # but an option
     return ContainerSpec(
         document.string(get(mapping, "name"), "a container's name"),
-        document.string(get(mapping, "image"), "image"),
+        image,
         _strings(document, mapping, "command"),
         _strings(document, mapping, "args"),
         document.string(get(mapping, "workingDir"), "workingDir"),
