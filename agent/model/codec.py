@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _MAX_DEPTH = 64
 _MAX_TOLD = 500
+_DIGITS = 20
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
 _CONFIG = dacite.Config(strict=True, cast=[tuple, Enum])
@@ -57,7 +58,9 @@ def parse_json(data: Union[bytes, str], what: str) -> Any:
     """
     try:
         text = data.decode() if isinstance(data, bytes) else data
-        value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number)
+        value = json.loads(
+            text, object_pairs_hook=_without_twins, parse_constant=_no_number, parse_int=_integer
+        )
         _require_sound(value, what, 0)
     except UnicodeDecodeError as error:
         raise UsageError(f"{what}: not UTF-8 at offset {error.start}") from None
@@ -74,6 +77,12 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twin = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
         raise ValueError(f"the key {twin[:80]!r} is given twice")
     return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS:  # int() takes minutes for a megabyte of them, before Python 3.9.14
+        raise ValueError("a number of more than 64 bits")
+    return int(digits)
 
 
 def _no_number(text: str) -> NoReturn:

@@ -186,7 +186,7 @@ def _endpoint(host: Host) -> list[str]:
 
 def _kubelet_endpoint(host: Host) -> str:
     try:
-        config = yaml.safe_load(host.read_text(_KUBELET_CONFIG))
+        config = yaml.safe_load(host.read_text(_KUBELET_CONFIG, 256 * 1024))
         endpoint = config.get("containerRuntimeEndpoint") if isinstance(config, dict) else ""
         if isinstance(endpoint, str) and endpoint:
             return endpoint

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import UsageError
-from agent.model.codec import canonical, digest, from_plain, to_plain
+from agent.model.codec import canonical, digest, from_plain, parse_json, to_plain
+from agent.model.facts import Lock
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step, plan_from_plain, plan_to_plain
 
 
@@ -154,3 +155,69 @@ def test_another_format_is_refused_as_such() -> None:
 def test_what_is_no_plan_is_a_usage_error(data: Any) -> None:
     with pytest.raises(UsageError, match="plan"):
         plan_from_plain(data)
+
+
+# ---- JSON that anybody may have written ----------------------------------------------------------
+
+HOSTILE = {
+    "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is given twice"),
+    "NaN": (b'{"a": NaN}', "NaN is no number"),
+    "infinity": (b'{"a": -Infinity}', "-Infinity is no number"),
+    "a float beyond all": (b'{"a": 1e999}', "inf is no number"),
+    "65 bits": (b'{"a": 99999999999999999999}', "more than 64 bits"),
+    "a megabyte of digits": (b'{"a": ' + b"9" * 1_000_000 + b"}", "more than 64 bits"),
+    "deep lists": (b"[" * 1_000_000, "nested too deeply"),
+    "deep objects": (b'{"a":' * 100_000, "nested too deeply"),
+    "deep, but whole": (b"[" * 100 + b"]" * 100, "nested more than 64"),
+    "a NUL byte": (b'{"a": "\0"}', "Invalid control character"),
+    "no UTF-8": (b'{"a": "\xc3\x28"}', "not UTF-8 at offset 7"),
+    "UTF-16": ("{}".encode("utf-16"), "not UTF-8 at offset 0"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", "BOM"),
+    "two values": (b"{} {}", "Extra data"),
+    "nothing": (b"", "Expecting value"),
+    "YAML": (b"a: !!python/name:os.system", "Expecting value"),
+}
+
+
+@pytest.mark.reliability(
+    "Hostile input",
+    "a plan, journal, lock or fence file holds keys twice, NaN, huge numbers, depth, NUL bytes or"
+    " bytes that are no text: a clear error each, in bounded time",
+)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_json_that_is_refused(name: str) -> None:
+    data, told = HOSTILE[name]
+    with pytest.raises(UsageError) as caught:
+        parse_json(data, "lock.json")
+    assert caught.value.seen.startswith("lock.json: ")
+    assert told in caught.value.seen
+    assert len(caught.value.seen) < 600
+
+
+@pytest.mark.parametrize("data", [b" {}\r\n", b'{"a": "\\u0000\\ud800"}', b"[1, -2.5, null, true]"])
+def test_json_that_is_taken(data: bytes) -> None:
+    assert parse_json(data, "x") == json.loads(data)
+
+
+WRONG = [
+    ({"plan": "p", "holder": "h", "token": True, "time": 1.0}, "token"),
+    ({"plan": "p", "holder": "h", "token": 1.5, "time": 1.0}, "token"),
+    ({"plan": "p", "holder": "h", "token": "1", "time": 1.0}, "token"),
+    ({"plan": "p", "holder": "h", "token": 2**65, "time": 1.0}, "64 bits"),
+    ({"plan": "p", "holder": "h", "token": 1, "time": float("nan")}, "nan"),
+    ({"plan": "p", "holder": "h", "token": 1, "time": False}, "time"),
+    ({"plan": ["p"], "holder": "h", "token": 1, "time": 1.0}, "plan"),
+    ({"plan": "p", "holder": "h", "token": 1, "time": 1.0, "more": 1}, "more"),
+    ({"plan": "p", "holder": "h", "token": 1}, "time"),
+    ([], "an object"),
+    (None, "an object"),
+]
+
+
+@pytest.mark.reliability(
+    "Hostile input", "a lock has unknown keys, missing ones, or values of another type: refused"
+)
+@pytest.mark.parametrize(("data", "told"), WRONG)
+def test_values_of_another_type(data: object, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        from_plain(Lock, data, "lock.json")
