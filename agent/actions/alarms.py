@@ -169,8 +169,9 @@ def _require_space(config: EtcdConfig, member: Member, quota: int) -> None:
             f"{name}: its database has {status.db_size} bytes of {allowed} allowed, of which "
             f"{status.db_size_in_use} are in use",
             "with so little space the alarm would be raised again at once",
-            "delete keys that are not needed, or raise --quota-backend-bytes on every member "
-            "(8 GiB is what etcd's authors recommend at most), then: fab clear-alarm",
+            "fab rollback, and forget more history: fab clear-alarm --keep 10; or delete keys, or "
+            "raise --quota-backend-bytes on every member (etcd's authors recommend 8 GiB at most), "
+            "then: fab resume",
         )
 
 

@@ -207,7 +207,6 @@ _SPECS = (
         "forget the history of keys, but for the newest revisions",
         "the cluster serves",
         "nothing: forgotten revisions do not come back; no key or value is lost",
-        final=True,
     ),
     ActionSpec(
         "defragment",

@@ -115,7 +115,10 @@ def test_old_ones_come_back_byte_for_byte(host: Certified) -> None:
 def test_killed_between_two_files(host: Certified, place: int, how: str) -> None:
     issued(host)
     before = pki_of(host)
-    steps = (("lift_fence", {}), ("issue_certificates", {"roles": ["server", "peer"]}))
+    steps: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("lift_fence", {}),
+        ("issue_certificates", {"roles": ["server", "peer"]}),
+    )
     host.dies_at = place
     with pytest.raises(KeyboardInterrupt):
         runner(host, *steps).run("02")

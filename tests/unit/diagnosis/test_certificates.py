@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,14 @@ EXPIRED = ("expired 2 d 3 h ago",)
 
 
 def certificates(
-    bad: dict[str, tuple[str, ...]] | None = None, key: str = "present", ca: str = OURS
+    bad: Mapping[str, tuple[str, ...]] | None = None, key: str = "present", ca: str = OURS
 ) -> tuple[Certificate, ...]:
     """All of a kubeadm host; bad: role → problems."""
     found = []
     for role in ("server", "peer", "client", "ca"):
         problems = (bad or {}).get(role, ())
-        own = {"fingerprint": ca, "key": key} if role == "ca" else {}
-        ends = NOW + 1e6
-        found.append(
-            Certificate(f"{PKI}/{role}.crt", role, not_after=ends, problems=problems, **own)
-        )
+        made = Certificate(f"{PKI}/{role}.crt", role, not_after=NOW + 1e6, problems=problems)
+        found.append(replace(made, fingerprint=ca, key=key) if role == "ca" else made)
     return tuple(found)
 
 

@@ -49,12 +49,14 @@ def make(cluster: Cluster, recipe: str, target: str, lost: Sequence[str] = ()) -
     """The plan of that recipe, as the operator's tasks make it."""
     if recipe == "reseed":
         return reseed(cluster, NOW, lost)
+    if recipe == "renew-certificates":
+        return renew_certificates(cluster, [target], NOW)
+    if recipe == "clear-alarm":
+        return clear_alarm(cluster, NOW)
     makers = {
         "replace-member": replace_member,
         "restart-member": restart_member,
         "remove-member": remove_member,
-        "renew-certificates": lambda c, host, now: renew_certificates(c, [host], now),
-        "clear-alarm": lambda c, _host, now: clear_alarm(c, now),
     }
     return makers[recipe](cluster, target, NOW)
 
