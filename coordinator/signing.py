@@ -76,12 +76,13 @@ def signing_commands(file: Path) -> str:
     return f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY {file}; fab apply {file}"
 
 
-def save_to_be_signed(plan: Plan, why: str) -> Unsigned:
-    """Write the plan to a file in the working directory; the error that says how to go on."""
-    path = Path(f"plan-{plan.short_id}.json")
-    save_plan(plan, path)
-    return Unsigned(
-        f"plan {plan.short_id} is not signed; it was written to {path}",
-        why,
-        signing_commands(path),
-    )
+def to_be_signed(plan: Plan, why: str, file: Path | None = None) -> Unsigned:
+    """The error that says how to go on with a plan that must be signed.
+
+    file: where the plan lies; without one it is written to the working directory.
+    """
+    place = file or Path(f"plan-{plan.short_id}.json")
+    if file is None:
+        save_plan(plan, place)
+    told = f"{place} has no signature beside it" if file else f"it was written to {place}"
+    return Unsigned(f"plan {plan.short_id} is not signed; {told}", why, signing_commands(place))

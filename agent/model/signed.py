@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import UsageError
-from agent.model.codec import from_plain, to_plain
+from agent.model.codec import from_plain, parse_json, to_plain
 from agent.model.plan import Plan, plan_from_plain
 
 NAMESPACE = "etcd-rescue@plan"
@@ -56,26 +56,11 @@ def plan_of_text(text: str, where: str) -> Plan:
     """
     if len(text) > MAX_PLAN:
         raise UsageError(f"{where}: larger than {MAX_PLAN} characters", "no plan is that long")
-    try:
-        data = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"{where}: not a plan: {told}", next="fab plan --save FILE") from None
-    if isinstance(data, dict) and not data.get("id"):
-        data = {**data, "id": _id_of(data, where)}
-    return plan_from_plain(data)
+    data = parse_json(text, where)
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: not a plan", next="fab plan --save FILE")
+    return plan_from_plain(data if data.get("id") else {**data, "id": _id_of(data, where)})
 
 
 def _id_of(data: dict[str, Any], where: str) -> str:
     return from_plain(Plan, {**data, "id": ""}, where).with_id().id
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number")

@@ -16,6 +16,7 @@ from agent.recipes.restart_member import restart_member
 from coordinator.console import ask_consent
 from coordinator.tasks.common import Looked, Options, refused
 from coordinator.tasks.open_plans import refuse_open_plans as refuse_open_plans
+from coordinator.tasks.open_plans import without_left_behind
 
 
 def choose_plan(looked: Looked, options: Options, host: str = "") -> Plan | None:
@@ -24,6 +25,7 @@ def choose_plan(looked: Looked, options: Options, host: str = "") -> Plan | None
     Raises Refused with what was seen, why that forbids it, and the next command.
     """
     refuse_open_plans(looked)
+    looked = without_left_behind(looked, options.lost)
     return _plan_host(looked, options, host) if host else _plan_cluster(looked, options)
 
 

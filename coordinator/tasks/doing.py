@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from agent.errors import RescueError, Unsigned
 from agent.model.plan import Plan
@@ -12,25 +13,32 @@ from coordinator import report
 from coordinator.console import Progress, confirm
 from coordinator.fleet import Fleet
 from coordinator.sequencer import Sequencer
-from coordinator.signing import save_to_be_signed
+from coordinator.signing import to_be_signed
 from coordinator.tasks.common import Looked, Options
-from coordinator.tasks.open_plans import settle
+from coordinator.tasks.open_plans import settle, without_left_behind
 from coordinator.verify import verify
 
 
-def carry_out(looked: Looked, plan: Plan, options: Options, signed: Signed | None = None) -> None:
+def carry_out(
+    looked: Looked,
+    plan: Plan,
+    options: Options,
+    signed: Signed | None = None,
+    file: Path | None = None,
+) -> None:
     """Show, confirm, run and verify a plan. Raises what stops it.
 
-    One that must be signed and is not is written to a file instead: Unsigned says how to go on.
+    One that must be signed and is not is written to a file, unless it came from `file`: Unsigned
+    says how to go on.
     """
-    require_sound(plan, looked.cluster)
+    require_sound(plan, without_left_behind(looked, options.lost).cluster)
     if options.dry_run:
         report.emit(plan, options.output, report.plan_table)
         return
     if options.output == "table" and not options.yes:
         report.plan_table(plan)
     if looked.policy.required and signed is None:
-        raise save_to_be_signed(plan, f"signed plans only: {looked.policy.source}")
+        raise to_be_signed(plan, f"signed plans only: {looked.policy.source}", file)
     confirm(plan, options.yes)
     settle(looked)
     sequencer = Sequencer(looked.fleet, plan, looked.progress, signed, looked.policy)
@@ -38,7 +46,7 @@ def carry_out(looked: Looked, plan: Plan, options: Options, signed: Signed | Non
         sequencer.begin()
     except Unsigned as error:
         if signed is None:
-            raise save_to_be_signed(plan, f"{error.seen}; {error.why}") from None
+            raise to_be_signed(plan, f"{error.seen}; {error.why}", file) from None
         raise
     run_to_end(looked.fleet, sequencer, plan, looked.progress, options)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from agent.diagnosis.cluster import diagnose
 from agent.errors import Locked, Refused, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.codec import from_plain
@@ -51,6 +53,23 @@ def _not_finished(host: str, survey: Survey, facts: JournalFacts) -> Locked:
         "a second plan on top of a half-done one could undo what the first needs",
         f"fab resume   (or: fab rollback {facts.plan[:12]})",
     )
+
+
+def without_left_behind(looked: Looked, lost: Sequence[str]) -> Looked:
+    """The same hosts, seen as they are once `settle` has closed what was left behind there."""
+    over = {plan.id: kind for plan, kind in _left_behind(looked)}
+    if not over:
+        return looked
+
+    def closed(observation: Observation) -> Observation:
+        survey = observation.survey
+        if survey is None:
+            return observation
+        journals = tuple(replace(f, state=over.get(f.plan, f.state)) for f in survey.journals)
+        return replace(observation, survey=replace(survey, journals=journals))
+
+    observations = tuple(closed(o) for o in looked.observations)
+    return replace(looked, observations=observations, diagnosis=diagnose(observations, lost))
 
 
 def settle(looked: Looked) -> None:

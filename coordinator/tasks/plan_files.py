@@ -15,7 +15,12 @@ from coordinator.sequencer import Sequencer
 from coordinator.signing import load_plan
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import carry_out, run_to_end
-from coordinator.tasks.open_plans import journal_states, refuse_open_plans, tell_of_holders
+from coordinator.tasks.open_plans import (
+    journal_states,
+    refuse_open_plans,
+    tell_of_holders,
+    without_left_behind,
+)
 
 _AGAIN = "fab plan --save FILE makes one for the state of now"
 
@@ -35,8 +40,8 @@ def apply(options: Options, file: str) -> None:
             looked.progress.say(f"plan {plan.short_id} was carried out before; nothing to do")
             return
         refuse_open_plans(looked)
-        require_fitting(plan, looked)
-        carry_out(looked, plan, options, signed)
+        require_fitting(plan, without_left_behind(looked, plan.declared_lost))
+        carry_out(looked, plan, options, signed, Path(file))
 
 
 def _with_hosts(options: Options, plan: Plan) -> Options:

@@ -15,7 +15,7 @@ from coordinator.signing import save_plan
 from coordinator.tasks.choosing import choose_plan, make_plan, why_not
 from coordinator.tasks.common import Options, looking, refused
 from coordinator.tasks.doing import carry_out
-from coordinator.tasks.open_plans import refuse_open_plans
+from coordinator.tasks.open_plans import refuse_open_plans, without_left_behind
 
 
 def plan(options: Options, host: str = "", save: str = "") -> None:
@@ -46,10 +46,11 @@ def rescue_quorum(options: Options) -> None:
     """Bring a cluster without quorum back from its best survivor, and rejoin the others."""
     with looking(options) as looked:
         refuse_open_plans(looked)
-        diagnosis = looked.diagnosis
+        seen = without_left_behind(looked, options.lost)
+        diagnosis = seen.diagnosis
         if diagnosis.recipe not in ("reseed", "restart-member") or diagnosis.serving:
             raise refused(why_not(diagnosis, "reseed"))
-        plan = make_plan(looked, options, diagnosis.recipe, diagnosis.target)
+        plan = make_plan(seen, options, diagnosis.recipe, diagnosis.target)
         carry_out(looked, plan, options)
 
 
@@ -58,7 +59,8 @@ def remove_member(options: Options, name: str) -> None:
     declared = replace(options, lost=(*options.lost, name))
     with looking(options) as looked:
         refuse_open_plans(looked)
-        recipe, target, refusal = diagnose_host(looked.diagnosis, name, declared.lost)
+        seen = without_left_behind(looked, options.lost)
+        recipe, target, refusal = diagnose_host(seen.diagnosis, name, declared.lost)
         if refusal is not None:
             raise refused(refusal)
         if recipe != "remove-member":
@@ -67,6 +69,4 @@ def remove_member(options: Options, name: str) -> None:
                 "only a member whose host is gone for good is removed without a replacement",
                 f"fab rescue-node {name}",
             )
-        carry_out(
-            looked, replace_member.remove_member(looked.cluster, target, time.time()), options
-        )
+        carry_out(looked, replace_member.remove_member(seen.cluster, target, time.time()), options)

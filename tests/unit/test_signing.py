@@ -13,10 +13,11 @@ import pytest
 
 from agent.errors import Refused, Unsigned, UsageError
 from agent.host import STATE_DIR
+from agent.journal import Journal
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import NAMESPACE, Policy, Signed, plan_of_text, plan_text
-from agent.signing import CONF_DIR, POLICY_FILE, SIGNERS_FILE, accept, policy_here
+from agent.signing import CONF_DIR, POLICY_FILE, SIGNERS_FILE, accept, policy_here, stored
 from agent.verbs import VERBS, run_single
 from tests.unit.rooted import Rooted, kubeadm_host, picture, plan_of
 
@@ -253,20 +254,24 @@ def test_a_stored_signature_is_checked_again(
 def test_a_key_that_expires_on_the_way_carries_what_it_began(
     host: Here, keys: dict[str, Key]
 ) -> None:
-    demand(host, f"ann {keys['ann'].public}\n")
+    begun, signed = 1_672_531_200.0, keys["ann"].sign(plan_text(PLAN))  # the first of 2023
+    demand(host, f'ann valid-before="20240101" {keys["ann"].public}\n')
+    accepted = accept(host, PLAN, signed, Policy(), since=begun)
+    assert accepted is not None
+    assert accepted.principal == "ann"
+    for since in (0.0, begun + 2 * 365 * 86400):
+        with pytest.raises(Unsigned, match="may not sign now"):
+            accept(host, PLAN, signed, Policy(), since)
+
+
+def test_when_a_signature_was_accepted_is_known_from_the_journal(
+    host: Here, keys: dict[str, Key], signers: str
+) -> None:
+    demand(host, signers)
     signed = keys["ann"].sign(plan_text(PLAN))
     begin(host, PLAN, signed)
-    # The journal says when it was accepted; the list now says that the key ended right after.
     (record,) = VERBS["journal"](host, {"plan": PLAN.id}, print)
-    expired = subprocess.run(
-        ["date", "-d", f"@{record['time'] + 1:.0f}", "+%Y%m%d%H%M%S"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    demand(host, f'ann valid-before="{expired}" {keys["ann"].public}\n')
-    subprocess.run(["sleep", "2.1"], check=True)
-    assert begin(host, PLAN, token=2)["state"] == "open"
-    with pytest.raises(Unsigned, match="may not sign now"):
-        accept(host, PLAN, signed, Policy())
+    assert stored(Journal.open(host, PLAN.id)) == (signed, record["time"])
 
 
 def test_a_policy_that_comes_later_stops_a_plan_that_was_begun_unsigned(

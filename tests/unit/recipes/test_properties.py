@@ -37,7 +37,8 @@ KINDS = {
     "without a quorum": (hosts(serving=False), {"reseed", "restart-member"}),
     "known in parts": (torn(), {"reseed", "restart-member", "replace-member", "remove-member"}),
 }
-MUTANTS_EACH = 2
+MUTANTS_EACH = 1
+FEW = settings(max_examples=300 if IN_CI else 40)
 
 
 @dataclass
@@ -141,6 +142,7 @@ def require_broad(seen: Seen, expected: set[str], everything: bool) -> None:
         assert {1, 3, 5, 7} <= seen.sizes
 
 
+@FEW
 @given(clusters(serving=False), st.booleans())
 def test_reseed_both_ways(drawn: tuple[Lab, list[Observation]], in_manifest: bool) -> None:
     for cluster, recipe, _, lost in offers(drawn[1]):
@@ -151,6 +153,7 @@ def test_reseed_both_ways(drawn: tuple[Lab, list[Observation]], in_manifest: boo
             assert flagged == ["seed_in_manifest" if in_manifest else "seed_cluster"]
 
 
+@FEW
 @given(hosts(serving=False))
 def test_never_a_reseed_without_the_word_for_a_member_not_seen(
     observations: list[Observation],
@@ -167,9 +170,6 @@ def a_plan(observations: list[Observation]) -> Plan:
     assume(plan is not None)
     assert plan is not None
     return plan
-
-
-FEW = settings(max_examples=300 if IN_CI else 40)
 
 
 @FEW
