@@ -119,7 +119,7 @@ class _Call:
         pending = bytearray()
         for kind, flags, payload in self._frames():
             if kind == _DATA:
-                pending += _unpadded(flags, payload)
+                pending += self._unpadded(flags, payload)
                 yield from self._complete(pending)
             elif kind == _HEADERS:
                 self._check_status(payload)
@@ -129,6 +129,14 @@ class _Call:
                 raise _failed(self._url, "the server is going away")
             if kind in (_DATA, _HEADERS) and flags & _END_STREAM:
                 return
+
+    def _unpadded(self, flags: int, payload: bytes) -> bytes:
+        """The data of a DATA frame (RFC 9113, 6.1)."""
+        if not flags & _PADDED:
+            return payload
+        if not payload or payload[0] >= len(payload):
+            raise _failed(self._url, "a frame with more padding than it is long")
+        return payload[1 : len(payload) - payload[0]]
 
     def _complete(self, pending: bytearray) -> Iterator[bytes]:
         at = 0
@@ -258,10 +266,6 @@ def _opening(scheme: str, authority: str) -> bytes:
         + _frame(_HEADERS, _END_HEADERS, 1, headers)
         + _frame(_DATA, _END_STREAM, 1, bytes(5))
     )
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    return payload[1 : len(payload) - payload[0]] if flags & _PADDED else payload
 
 
 def _number(payload: bytes) -> str:

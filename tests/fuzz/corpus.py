@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -13,12 +15,15 @@ import urllib.request
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.host import Host
 from agent.journal import JOURNAL_DIR, Journal
 from agent.model.codec import canonical
 from agent.model.facts import Lock
 from agent.model.plan import plan_to_plain
+from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
+from agent.snapshot.grpc_stream import _frame, _opening
 from agent.survey.bbolt import Database
 from tests.unit.etcd_lab import Node, Pki, Plain, etcd_binaries, running
 from tests.unit.rooted import SWAP, plan_of
@@ -41,7 +46,8 @@ def corpus() -> Corpus:
 
 
 def _of_etcd(binary: str) -> Corpus:
-    kept = FOLDER / hashlib.sha256(binary.encode()).hexdigest()[:12]
+    recipe = binary.encode() + Path(__file__).read_bytes()
+    kept = FOLDER / hashlib.sha256(recipe).hexdigest()[:12]
     if not kept.is_dir():
         with tempfile.TemporaryDirectory() as work:
             made = _run_etcd(Path(work), binary)
@@ -79,6 +85,7 @@ def _run_etcd(work: Path, binary: str) -> Corpus:
             _post(node, "maintenance/status", {}),
         ]
         saved = _snapshot(node, work / "saved.db")
+        stream = _stream(node)
         data_dir = Path(node.config.data_dir)
     wal = [_cut(path.read_bytes()) for path in sorted((data_dir / "member/wal").glob("*.wal"))]
     return {
@@ -88,6 +95,7 @@ def _run_etcd(work: Path, binary: str) -> Corpus:
         "snapshot": [saved],
         "answer": answers,
         "log": [Path(f"{data_dir}.log").read_bytes()[-8000:]],
+        "stream": [stream],
     }
 
 
@@ -117,6 +125,18 @@ def _pages(db: Path) -> bytes:
     """The pages in use; etcd 3.4 makes the file 16 MiB long at once."""
     with Database(Host("/"), str(db)) as found:
         return db.read_bytes()[: found.meta.high_water * found.meta.page_size]
+
+
+def _stream(node: Node) -> bytes:
+    """All that a member says to a call of Maintenance.Snapshot, and then no more for a while."""
+    parts, said = urlsplit(node.endpoint), b""
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), 10) as line:
+        line.sendall(_opening("http", parts.netloc))
+        with contextlib.suppress(TimeoutError):
+            while b"grpc-status" not in said[-200:]:
+                line.settimeout(2)
+                said += line.recv(65536)
+    return said
 
 
 def _cut(segment: bytes) -> bytes:
@@ -151,6 +171,9 @@ def _written_here() -> Corpus:
         "containers": [_CONTAINERS],
         "certificate": _certificates(),
         "log": [_LOG],
+        "config": [_CONFIG],
+        "set": [_SET],
+        "stream": [_STREAM],
         "snap": [],
         "snapshot": [db + hashlib.sha256(db).digest()],
         "answer": [b'{"header":{"cluster_id":"1","member_id":"2"},"version":"3.5.9"}'],
@@ -238,6 +261,36 @@ _CONTAINERS = b"""\
 "labels": {"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.name": "etcd-m0",
 "io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.uid": "9f"}}]}
 """
+_CONFIG = b"""\
+# etcd.conf.yml
+name: m0
+data-dir: /var/lib/etcd
+listen-peer-urls: https://192.0.2.10:2380,https://127.0.0.1:2380
+initial-cluster: m0=https://192.0.2.10:2380
+initial-cluster-state: 'existing'
+force-new-cluster: false
+quota-backend-bytes: 8589934592
+peer-transport-security:
+  cert-file: /etc/etcd/peer.crt
+  client-cert-auth: true
+log-outputs: [stderr, /var/log/etcd.log]
+"""
+_SET = manifest_bytes(
+    BackupSet(
+        format=1, name="m0-1", kind="snapshot", cluster_id="1" * 16, host="m0", machine_id="m",
+        member="m0", member_id="2" * 16, time=1_700_000_000.0, created="2023-11-14T22:13:20Z",
+        tool="0.1", platform="kubeadm", etcd_version="3.5.9", quorum=True,
+        files=(SetFile("snapshot.db", 20512, "a" * 64, "snapshot"),
+               SetFile("host/etc/ca.crt", 3, "b" * 64, "certificate", "/etc/ca.crt")),
+    )
+)  # fmt: skip
+_STREAM = b"".join(
+    _frame(kind, flags, stream, payload)
+    for kind, flags, stream, payload in (
+        (4, 0, 0, b""), (1, 4, 1, b"\x88"), (0, 0, 1, b"\0\0\0\0\x07\x10\x00\x1a\x03abc"),
+        (6, 0, 0, b"12345678"), (1, 5, 1, b"\x00\x0bgrpc-status\x010"),
+    )
+)  # fmt: skip
 _LOG = b"""\
 {"level":"fatal","ts":"2024-05-01T10:00:00.1Z","caller":"x.go:1","msg":"discovery failed"}
 2024-05-01T10:00:00.123456789Z stderr F {"level":"warn","ts":1714557600.1,"msg":"slow fdatasync"}

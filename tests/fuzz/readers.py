@@ -53,6 +53,7 @@ from coordinator.channel import MAX_GARBAGE, Messages, greeted
 from coordinator.hostkeys import KnownHosts, Server
 from coordinator.inventory import load_inventory
 from tests.fuzz import repair
+from tests.fuzz.more_readers import MORE_READERS
 from tests.fuzz.reader import Ranges, Reader, Wrong, file_of
 
 MIB = 1024 * 1024
@@ -327,5 +328,6 @@ READERS = {
         Reader("log", "log", _log, ()),
         Reader("known_hosts", "known_hosts", _known_hosts, (Refused,)),
         Reader("session protocol", "session", _session, (RescueError,)),
+        *MORE_READERS,
     )
 }  # fmt: skip

@@ -81,6 +81,7 @@ def test_flipped_bits_do_not_go_unnoticed(
 
 
 FOUND = [
+    ("snapshot stream", b"\0\0\0\0\x08\0\0\0\x01"),
     ("cluster.yaml", b"hosts:\n  ? - a\n"),
     ("systemd unit", b"[Service]\nExecStart=/usr/bin/etcd \\"),
     ("raft snapshot", b"\x08\x00\x12\x00\x12"),
