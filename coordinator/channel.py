@@ -167,7 +167,7 @@ class Channel:
         while True:
             message = self._next(verb, timeout)
             if message.get("id") is None and "error" in message:
-                raise _Broken(from_plain(_error_of(message)))
+                raise _Broken(from_plain(error_of(message)))
             if message.get("id") != id:
                 if message.get("id") not in range(1, id):  # else of a request that was given up
                     self._refuse(verb)
@@ -178,7 +178,7 @@ class Channel:
             elif "ok" in message:
                 return message["ok"]
             elif "error" in message:
-                raise from_plain(_error_of(message))
+                raise from_plain(error_of(message))
             else:
                 self._refuse(verb)
 
@@ -255,7 +255,8 @@ def _checked_hello(host: str, hello: dict[str, Any]) -> Hello:
     return Hello(FORMAT, str(version), str(hostname), pid if isinstance(pid, int) else 0)
 
 
-def _error_of(message: dict[str, Any]) -> dict[str, str]:
+def error_of(message: dict[str, Any]) -> dict[str, str]:
+    """The error in an agent's message, in the shape that from_plain takes."""
     error = message["error"]
     if not isinstance(error, dict):
         return {"seen": str(error)}

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agent.errors import Damaged, Refused, RescueError, Unreachable
+from agent.errors import Damaged, Refused, RescueError, Unreachable, from_plain
 from agent.host import STATE_DIR
 from agent.snapshot.hashing import hasher
 from coordinator.agent_file import AgentFile
-from coordinator.channel import Messages
+from coordinator.channel import Messages, error_of
 from coordinator.connection import Access, Link, connect, resolve
 from coordinator.delivery import bootstrap_line, deliver, host_command
 from coordinator.hosts import HostSpec
@@ -257,6 +257,8 @@ class _Bulk:
                 message = self._messages.next(SILENCE)
             except TimeoutError:
                 raise Unreachable(f"{self._host}: silent for {SILENCE:g} s") from None
+            if "error" in message:
+                raise from_plain(error_of(message))
             if name in message:
                 return message[name]
 

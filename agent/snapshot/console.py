@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from agent.errors import RescueError
 from agent.host import Host
 
 
@@ -66,13 +67,23 @@ def _rehearse(args: argparse.Namespace, host: Host, say: Callable[[str], None]) 
 def _send(args: argparse.Namespace, host: Host) -> None:
     from agent.snapshot.bulk import send
 
-    send(host, args.pieces, sys.stdout.buffer)
+    _told(lambda: send(host, args.pieces, sys.stdout.buffer))
 
 
 def _receive(args: argparse.Namespace, host: Host) -> None:
     from agent.snapshot.bulk import receive
 
-    receive(host, args.name, args.size, args.sha256, sys.stdin.buffer, sys.stdout.buffer)
+    streams = sys.stdin.buffer, sys.stdout.buffer
+    _told(lambda: receive(host, args.name, args.size, args.sha256, *streams))
+
+
+def _told(act: Callable[[], None]) -> None:
+    """An error is for the coordinator, as a line of its own; it is no terminal's business."""
+    try:
+        act()
+    except RescueError as error:
+        print(json.dumps({"error": error.to_plain()}), flush=True)
+        raise
 
 
 def _print(value: Any) -> None:
