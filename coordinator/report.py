@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.diagnosis.clocks import SHOWN, apart
 from agent.errors import UsageError, plain
 from agent.model.codec import json_text, to_plain
 from agent.model.facts import Observation, Survey
@@ -93,8 +94,16 @@ def survey_table(observations: Sequence[Observation]) -> None:
         member, position, revision = _position(survey)
         table.add_row(_cell(seen.host), _cell(survey.platform or "-"), _running(survey),
                       _cell(member), _cell(position), _cell(revision))  # fmt: skip
-        notes.append((plain(seen.host), _remarks(survey)))
+        notes.append((plain(seen.host), "; ".join(filter(None, (_clock(seen), _remarks(survey))))))
     _show(_console(), table, notes)
+
+
+def _clock(seen: Observation) -> str:
+    """By how much its clock is off from this machine's, where that is sure; else nothing."""
+    seconds = apart(seen, Observation("", "", clock=(0.0, 0.0)))
+    if abs(seconds) <= SHOWN:
+        return ""
+    return f"its clock is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this one's"
 
 
 def _running(survey: Survey) -> Text:

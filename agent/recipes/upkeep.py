@@ -13,8 +13,10 @@ Broken = Iterator[str]
 
 def check_authority(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """A look at whose CA will be lent."""
-    if step.host not in scene.surveyed:
-        yield "reads the CA of a host that was not looked at"
+    survey = scene.cluster.survey(step.host)
+    seen = {c.fingerprint for c in survey.certificates if c.key == "present"} if survey else set()
+    if text_of(step, "fingerprint") not in seen:
+        yield "lends another CA than one that was seen there with its key"
     w.lenders.add((step.host, text_of(step, "fingerprint")))
 
 

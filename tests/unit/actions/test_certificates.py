@@ -26,16 +26,19 @@ class Certified(Rooted):
     """A host under a prefix that runs openssl of this machine on its own files."""
 
     has_openssl = True
+    kubeadm = ""
     dies_at = 0
 
     def run(self, argv: Any, *args: Any, **words: Any) -> Any:
-        if argv[0] != "openssl":
+        if argv[0] not in ("openssl", self.kubeadm):
             return super().run(argv, *args, **words)
-        inside = [self.root + w if w.startswith(("/var", "/etc")) else w for w in argv]
+        inside = [self.root + w if w.startswith(("/var/lib", "/etc")) else w for w in argv]
         plain = Rooted("/")
         return plain.run(inside, *args, **words)
 
     def which(self, name: str) -> str:
+        if name == "kubeadm":
+            return self.kubeadm
         return "openssl" if name == "openssl" and self.has_openssl else ""
 
     def write_atomic(self, path: str, *args: Any, **words: Any) -> None:
@@ -139,6 +142,21 @@ def test_no_key_is_in_the_journal_or_left_in_the_work_directory(host: Certified)
     for key in Path(host.real(PKI)).rglob("*.key"):
         assert not [x for x in key.read_text().splitlines() if x in told and "-----" not in x]
     assert not [p for p in Path(host.real(f"{STATE_DIR}/work")).rglob("*") if p.is_file()]
+
+
+def test_a_kubeadm_that_will_not_is_told_of_and_openssl_does_it(host: Certified) -> None:
+    kubeadm = Path(host.root) / "usr/bin/kubeadm"
+    kubeadm.parent.mkdir(parents=True)
+    kubeadm.write_text(
+        "#!/bin/sh\n[ $1 = version ] && echo v1.31.4 && exit 0\necho no >&2; exit 3\n"
+    )
+    kubeadm.chmod(0o755)
+    host.kubeadm = str(kubeadm)
+    said: list[str] = []
+    steps = plan_of(("issue_certificates", {"roles": ALL}))
+    done = Runner(host, Journal.create(host, steps), said.append).run("01")
+    assert done["result"]["by"] == "openssl"
+    assert any("kubeadm does not make them" in text and "no" in text for text in said)
 
 
 def test_refused_without_a_way_to_sign(host: Certified) -> None:

@@ -149,6 +149,29 @@ def renewal_or_refusal(found: list[Observation], host: str, everything: bool) ->
     return None
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fingerprint": "cc" * 32}, "at which nobody looked"),
+        ({"source": "master-3"}, "at which nobody looked"),
+        ({"source": "master-2"}, "brings a host its own CA"),
+    ],
+)
+def test_another_ca_than_the_one_looked_at_is_seen(change: dict[str, str], said: str) -> None:
+    found = lab(looping(certificates=certificates({"peer": EXPIRED}, key="missing")))
+    cluster = cluster_of(found)
+    plan = renew_certificates(cluster, ["master-2"], NOW)
+    lend, bring = plan.stages[0].steps
+    changed = replace(bring, args={**bring.args, **change})
+    stages = (replace(plan.stages[0], steps=(lend, changed)), *plan.stages[1:])
+    broken = check_plan(replace(plan, stages=stages), cluster)
+    assert any(said in text for text in broken), broken
+    other = replace(lend, args={"fingerprint": "cc" * 32})
+    stages = (replace(plan.stages[0], steps=(other, bring)), *plan.stages[1:])
+    broken = check_plan(replace(plan, stages=stages), cluster)
+    assert any("lends another CA" in text for text in broken), broken
+
+
 # ---- alarms --------------------------------------------------------------------------------------
 
 
