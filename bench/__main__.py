@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import delivery, fanout, memory, quorum
+from bench import delivery, fanout, memory, quorum, snapshots
 from bench.figures import Figure, table, write_json
 from coordinator.agent_file import build_agent
 from tests.lab.kubelet.timing import MEASURED
@@ -33,10 +33,16 @@ def _memory() -> tuple[list[Figure], str]:
         return memory.measure(lab), ""
 
 
+def _snapshots() -> tuple[list[Figure], str]:
+    with Lab.start(hosts=1, quota=snapshots.QUOTA) as lab:
+        return snapshots.measure(lab), ""
+
+
 PARTS: dict[str, Callable[[], tuple[list[Figure], str]]] = {
     "rescues": _rescues,
     "fanout": _fanout,
     "memory": _memory,
+    "snapshots": _snapshots,
 }
 
 

@@ -14,13 +14,14 @@ RUNS = 5
 
 @dataclass(frozen=True)
 class Figure:
-    """One key of latest.json. most: the target, None where the figure is only reported."""
+    """One key of latest.json. most, least: the target; without both the figure is only reported."""
 
     key: str
     unit: str
     runs: tuple[float, ...]
     note: str
     most: float | None = None
+    least: float | None = None
 
     @property
     def value(self) -> float:
@@ -29,17 +30,29 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
-        """True unless there is a target and the value is above it."""
-        return self.most is None or self.value <= self.most
+        """True unless there is a target and the value is beyond it."""
+        too_much = self.most is not None and self.value > self.most
+        return not too_much and (self.least is None or self.value >= self.least)
+
+    @property
+    def target(self) -> str:
+        """The target in words, empty for none."""
+        bounds = [f"<= {self.most:g}"] if self.most is not None else []
+        return " ".join(bounds + ([f">= {self.least:g}"] if self.least is not None else []))
 
 
 def ratio(
-    key: str, ours: Sequence[float], theirs: Sequence[float], note: str, most: float | None
+    key: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    note: str,
+    most: float | None,
+    least: float | None = None,
 ) -> Figure:
     """Ours ÷ theirs, run by run: neighbours in time share what else the machine is doing."""
     pairs = tuple(mine / other for mine, other in zip(ours, theirs, strict=True))
     medians = f"{seconds(ours)} against {seconds(theirs)}"
-    return Figure(key, "ratio", pairs, f"{note}; medians {medians}", most)
+    return Figure(key, "ratio", pairs, f"{note}; medians {medians}", most, least)
 
 
 def seconds(values: Sequence[float]) -> str:
@@ -71,8 +84,8 @@ def table(figures: Sequence[Figure]) -> str:
     """The figures with their targets, one line each."""
     lines = [f"{'figure':<24}{'value':>9} {'unit':<6}{'target':>9}  verdict  runs"]
     for f in figures:
-        target = "-" if f.most is None else f"<= {f.most:g}"
-        verdict = "-" if f.most is None else "ok" if f.is_met else "MISSED"
+        target = f.target or "-"
+        verdict = "-" if not f.target else "ok" if f.is_met else "MISSED"
         runs = " ".join(f"{_rounded(run):g}" for run in f.runs)
         value = f"{_rounded(f.value):g}"
         lines.append(f"{f.key:<24}{value:>9} {f.unit:<6}{target:>9}  {verdict:<7}  {runs}")

@@ -30,12 +30,12 @@ def measure(lab: Lab) -> list[Figure]:
     size = data_size(host)
     with open_channel(HostSpec(_HOST), build_agent(), Access()) as channel:
         channel.call("survey")
-        surveyed = _peak(host, channel.hello.pid)
+        surveyed = peak(host, channel.hello.pid)
         plan = _copy_plan()
         channel.call("begin", {"plan": plan, "holder": "bench", "token": 1})
         for step in _STEPS:
             channel.call("step", {"plan": plan.id, "step": step, "token": 1}, timeout=300)
-        copied = _peak(host, channel.hello.pid)
+        copied = peak(host, channel.hello.pid)
     note = (
         f"VmHWM of the agent, with {size >> 20} MiB in the data directory, after a survey "
         f"({surveyed:.0f} MiB) and after the copy step as well; runs: these two"
@@ -68,8 +68,8 @@ def _copy_plan() -> Plan:
     ).with_id()  # fmt: skip
 
 
-def _peak(host: Host, pid: int) -> float:
-    """MiB. Memory maps of files count, as far as they were touched."""
+def peak(host: Host, pid: int) -> float:
+    """VmHWM of a process, in MiB. Memory maps of files count, as far as they were touched."""
     status = host.run(["cat", f"/proc/{pid}/status"]).stdout
     match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     if match is None:
