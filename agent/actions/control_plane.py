@@ -7,6 +7,7 @@ events, and fights the restored data; a fresh start is the cure where the revisi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Optional
 
@@ -16,7 +17,8 @@ from agent.survey.containers import running_containers
 from agent.survey.processes import read_service
 
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_GRACE_SECONDS = 30
+_GRACE_SECONDS = 10
+"""None of them keeps anything that a longer grace would save."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,18 @@ class RestartControlPlane(Action[RestartArgs]):
         return {"since": ctx.host.now(), "containers": containers, "units": active}
 
     def act(self, ctx: Context, args: RestartArgs, undo: Data) -> Data:
-        for name, number, created in _running(ctx):
-            if name in undo["containers"] and created < undo["since"]:
-                stop = ["crictl", "stop", "--timeout", str(_GRACE_SECONDS), number]
-                ctx.host.run(stop, timeout=_GRACE_SECONDS + 20)
+        old = [
+            number
+            for name, number, created in _running(ctx)
+            if name in undo["containers"] and created < undo["since"]
+        ]
+
+        def stop(number: str) -> None:
+            argv = ["crictl", "stop", "--timeout", str(_GRACE_SECONDS), number]
+            ctx.host.run(argv, timeout=_GRACE_SECONDS + 20)
+
+        with ThreadPoolExecutor(max_workers=len(old) or 1) as pool:
+            list(pool.map(stop, old))
         for unit in undo["units"]:
             if read_service(ctx.host, unit).since < undo["since"]:
                 ctx.host.run(["systemctl", "restart", unit], timeout=120)

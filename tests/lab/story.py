@@ -1,0 +1,98 @@
+"""One story that needs every recipe: a member stops, one breaks, the quorum goes, one is removed."""
+
+from __future__ import annotations
+
+from tests.lab import units
+from tests.lab.evidence import power_off, quarantined, require_one_cluster, seed_keys
+from tests.lab.faults import ids, rescue, wait_for_diagnosis
+from tests.lab.host import Host, wait_until
+from tests.lab.lab import MANIFEST, Lab
+from tests.lab.operator import OK, PAUSED, fab, rescue_quorum
+
+THREE = ["master-0", "master-1", "master-2"]
+SETTINGS = {
+    "etcd.env": "/etc/etcd.env",
+    "etcd.conf": "/etc/etcd/etcd.conf",
+    "default": "/etc/default/etcd",
+    "config-file": "/etc/etcd/etcd.conf.yml",
+    "drop-in": "/etc/systemd/system/etcd.service.d/10-cluster.conf",
+}
+
+
+def settings_of(lab: Lab, host: Host) -> str:
+    """The file of a host that says --initial-cluster."""
+    if lab.options.layout == "kubeadm":
+        return MANIFEST
+    return SETTINGS[units.conf_of(lab.options.conf, host.index)]
+
+
+def require_membership_in_files(lab: Lab, names: list[str]) -> None:
+    """The file that counts names exactly these members, of a cluster that exists."""
+    for name in names:
+        text = lab.hosts[name].read(settings_of(lab, lab.hosts[name])).decode()
+        for other in THREE:
+            pair = f"{other}=https://{lab.hosts[other].address}:2380"
+            assert (pair in text) == (other in names), f"{name}: {pair}\n{text}"
+        assert "existing" in text, name
+
+
+def stop_etcd(lab: Lab, host: Host) -> None:
+    """Stop a member as an administrator would, and leave it so."""
+    if lab.options.layout == "systemd":
+        host.run(["systemctl", "stop", "etcd"])
+    else:
+        host.run(["systemctl", "stop", "kubelet"])
+        host.stop_etcd_kill9()
+    wait_until(lambda: not host.etcd_pids(), 20, f"etcd's end on {host.name}")
+
+
+def restarted(lab: Lab) -> None:
+    """restart-member: what is merely stopped is started, with the identity it had."""
+    before = ids(lab, "master-0")
+    stop_etcd(lab, lab.hosts["master-1"])
+    rescue("master-1").expect(OK)
+    assert ids(lab, "master-0") == before
+
+
+def replaced(lab: Lab) -> None:
+    """replace-member: what is beyond repair gets a new identity; its data is kept."""
+    before, host = ids(lab, "master-0"), lab.hosts["master-2"]
+    host.crash_etcd()
+    wait_for_diagnosis(
+        lambda d: (d["target"], d["recipe"]) == ("master-2", "replace-member"), "the diagnosis"
+    )
+    rescue("master-2").expect(OK)
+    now = ids(lab, "master-0")
+    assert now.pop("master-2") != before.pop("master-2")
+    assert now == before
+    assert len(quarantined(host)) == 1
+
+
+def reseeded(lab: Lab) -> None:
+    """reseed and rejoin: two of three lose power, and come back with their old data."""
+    power_off(lab, "master-1", "master-2")
+    rescue_quorum("master-1", "master-2").end().expect(PAUSED)
+    lab.hosts["master-1"].boot()
+    lab.hosts["master-2"].boot()
+    fab("resume").expect(OK)
+
+
+def removed(lab: Lab) -> None:
+    """remove-member: a host that is gone for good leaves the member list and every definition."""
+    power_off(lab, "master-2")
+    wait_for_diagnosis(lambda d: d["serving"] == 2, "two serving voters")
+    fab("remove-member", "master-2", "--yes").expect(OK)
+
+
+def play(lab: Lab) -> None:
+    """The whole story; nothing is lost in it."""
+    keys = seed_keys(lab)
+    for chapter in (restarted, replaced, reseeded):
+        chapter(lab)
+        keys |= lab.put_keys(10, f"/registry/{chapter.__name__}/")
+        require_one_cluster(lab, THREE, keys)
+    require_membership_in_files(lab, THREE)
+    removed(lab)
+    require_one_cluster(lab, THREE[:2], keys)
+    require_membership_in_files(lab, THREE[:2])
+    assert {j["state"] for j in fab("journal").expect(OK).result} == {"complete"}

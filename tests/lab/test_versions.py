@@ -1,0 +1,32 @@
+"""Every recipe on every etcd and in every layout: a covering set, or with LAB_VERSIONS=all, all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import story
+from tests.lab.lab import Lab
+
+MakeLab = Callable[..., Lab]
+CONFS = ("etcd.env,config-file,drop-in", "etcd.conf,default,etcd.env")
+COVERING = (
+    ("kubeadm", "", "3.4"),
+    ("kubeadm", "", "3.6"),
+    ("systemd", CONFS[0], "3.6"),
+    ("systemd", CONFS[1], "3.5"),
+)
+ALL = tuple(
+    (layout, conf, version)
+    for version in ("3.4", "3.5", "3.6")
+    for layout, conf in (("kubeadm", ""), *(("systemd", conf) for conf in CONFS))
+)
+CHOSEN = ALL if os.environ.get("LAB_VERSIONS") == "all" else COVERING
+
+
+@pytest.mark.parametrize(("layout", "conf", "version"), CHOSEN)
+def test_every_recipe(make_lab: MakeLab, layout: str, conf: str, version: str) -> None:
+    more = {"conf": conf} if conf else {}
+    story.play(make_lab(hosts=3, etcd=version, layout=layout, **more))
