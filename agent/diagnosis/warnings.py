@@ -42,6 +42,11 @@ def _of_host(survey: Survey) -> list[str]:
             f"etcd {version} may corrupt data (3.5.0 to 3.5.2 lose consistency after a crash): "
             "upgrade to 3.5.26 or later"
         )
+    found += [
+        f"etcd {defect.version}: {defect.summary} (fixed in {defect.fixed}): {defect.meaning}"
+        for defect in survey.defects
+        if defect.key != "data-inconsistency"  # told above
+    ]
     if survey.config is not None and survey.config.force_new_cluster:
         found.append(
             f"force-new-cluster is set in {survey.config.definition}: the next start drops all "

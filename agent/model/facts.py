@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from agent.model.defects import Defect
+
 FORMAT = 1
 
 
@@ -198,10 +200,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Service:
-    """A systemd unit. active: the ActiveState; empty where systemd does not answer.
-
-    sub: SubState; restarts: NRestarts, those by systemd itself; enabled: UnitFileState.
-    """
+    """A unit: ActiveState (empty: no answer), SubState, NRestarts, UnitFileState of systemd."""
 
     name: str
     active: str
@@ -369,6 +368,7 @@ class Survey:
     problems: tuple[str, ...] = ()
     parked_config: Optional[EtcdConfig] = None
     unit: Optional[Service] = None
+    defects: tuple[Defect, ...] = ()
 
 
 @dataclass(frozen=True)

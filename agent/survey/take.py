@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Optional
@@ -12,7 +11,7 @@ from agent.errors import Damaged, UsageError
 from agent.host import STATE_DIR, Host
 from agent.journal import read_journals
 from agent.locks import read_lock
-from agent.model.codec import from_plain
+from agent.model.codec import from_plain, parse_json
 from agent.model.facts import (
     FORMAT,
     Binary,
@@ -38,6 +37,7 @@ from agent.survey.binaries import read_binaries
 from agent.survey.causes import find_causes
 from agent.survey.certificates import read_certificates
 from agent.survey.containers import as_lines, read_runtime
+from agent.survey.defect_table import find_defects, version_of
 from agent.survey.disk import read_disk
 from agent.survey.loglines import LogLine
 from agent.survey.logs import etcd_lines, kubelet_lines, shown
@@ -127,6 +127,8 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
     causes: Part[tuple[Cause, ...]] = parts.begin(
         "causes", lambda: find_causes([*lines, *ended]), (), limits.files
     )
+    online, binaries = parts.end(etcd.online), parts.end(etcd.binaries)
+    version = _version(online, known, binaries)
     hostname, machine_id, boot_id = parts.end(state.identity)
     return Survey(
         format=FORMAT,
@@ -141,7 +143,7 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         parked_config=None if config else known,
         strays=strays,
         parked=parts.end(state.parked),
-        online=parts.end(etcd.online),
+        online=online,
         offline=parts.end(etcd.offline),
         runtime=runtime,
         kubelet=parts.end(node.kubelet),
@@ -152,7 +154,8 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         log_tail=shown(lines),
         certificates=parts.end(etcd.certificates),
         disk=parts.end(etcd.disk),
-        binaries=parts.end(etcd.binaries),
+        binaries=binaries,
+        defects=find_defects(version),
         fence=parts.end(state.fence),
         journals=parts.end(state.journals),
         lock=parts.end(state.lock),
@@ -161,12 +164,20 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
     )
 
 
+def _version(
+    online: Optional[OnlineFacts], config: Optional[EtcdConfig], binaries: tuple[Binary, ...]
+) -> str:
+    """The version of this host's etcd: as it says itself, by its image, by its binary."""
+    image = config.image.rpartition(":")[2] if config else ""
+    return version_of(online.version if online else "", image, *(b.version for b in binaries))
+
+
 def read_fence(host: Host) -> Optional[Fence]:
     """The tombstone of a fenced host, or None. Raises Damaged where it cannot be read as one."""
     if not host.exists(FENCE_FILE):
         return None
     try:
-        return from_plain(Fence, json.loads(host.read_bytes(FENCE_FILE)), FENCE_FILE)
+        return from_plain(Fence, parse_json(host.read_bytes(FENCE_FILE), FENCE_FILE), FENCE_FILE)
     except (ValueError, RecursionError, UsageError) as error:
         told = error.seen if isinstance(error, UsageError) else str(error)
         raise Damaged(
