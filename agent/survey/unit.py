@@ -258,6 +258,11 @@ def _flags(host: Host, view: UnitView, done: Command, texts: dict[str, str]) -> 
         view.values[flag], view.sources[flag] = value, variable.source
     for given in line.given:
         used = done.arguments[given.index if given.value_index is None else given.value_index]
+        if given.name in view.values and given.name in from_environment(env):
+            view.note(
+                f"{view.exec_file}:{view.exec_setting.line}: --{given.name} is a flag, and a "
+                f"variable as well ({view.sources[given.name]}): etcd 3.4 and later will not start"
+            )
         before = "" if given.value_index is not None else used.raw.partition("=")[0] + "="
         view.values[given.name] = given.value
         view.sources[given.name] = _flag_source(view, used, before, given.value)
