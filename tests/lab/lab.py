@@ -6,10 +6,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import bootstrap, enclosure, manifests, names, network, operator_home, pki, recipe
+from tests.lab import (
+    bootstrap,
+    enclosure,
+    manifests,
+    names,
+    network,
+    operator_home,
+    pki,
+    recipe,
+    setup,
+    units,
+)
 from tests.lab.commands import run
 from tests.lab.disk import Disk, DiskOptions, base_root
 from tests.lab.etcd_client import EtcdClient, Member
@@ -34,7 +46,12 @@ class Lab:
         for index in range(options.hosts):
             name = names.host_name(index)
             disk_options = options.disks.get(name, DiskOptions())
-            self.hosts[name] = Host(Disk(index, base_root(), store, disk_options))
+            binds = {}
+            if options.layout == "systemd":
+                owner = units.owner_of(options.conf, index)
+                disk_options = replace(disk_options, data_owner=owner)
+                binds[units.PROGRAMS] = self.etcd_dir / "bin"
+            self.hosts[name] = Host(Disk(index, base_root(), store, disk_options, binds))
 
     # Life
 
@@ -49,20 +66,23 @@ class Lab:
         data_dir_size: Mapping[str, str] | None = None,
         without_python: Iterable[str] = (),
         quota: int | None = None,
+        layout: str = "kubeadm",
+        conf: str = "etcd.env",
         wait: bool = True,
     ) -> Lab:
         """Build and boot a lab in this enclosure; returns when the cluster is healthy.
 
         data_dir_kind: host -> plain, mount or symlink; data_dir_size: host -> size of a file system
         of its own for etcd (like 64m); without_python: hosts with no python3 on PATH; quota: etcd's
-        --quota-backend-bytes.
+        --quota-backend-bytes. layout: kubeadm, or systemd with its settings where `conf` says (see
+        units.CONFS).
         """
         kinds, sizes, bare = data_dir_kind or {}, data_dir_size or {}, set(without_python)
         disks = {
             name: DiskOptions(kinds.get(name, "plain"), sizes.get(name, ""), name not in bare)
             for name in {*kinds, *sizes, *bare}
         }
-        options = LabOptions(hosts, etcd, kubelet or KubeletTiming(), disks, quota)
+        options = LabOptions(hosts, etcd, kubelet or KubeletTiming(), disks, quota, layout, conf)
         return cls.start_with(options, wait=wait)
 
     @classmethod
@@ -72,6 +92,8 @@ class Lab:
             raise RuntimeError("a lab runs inside an enclosure: python -m tests.lab enclose -- …")
         if _OPTIONS_FILE.exists():
             raise RuntimeError("this enclosure has a lab already")
+        if options.layout == "kubeadm" and not setup.has_crictl():
+            raise RuntimeError("these hosts have no crictl and so no static pods: layout=systemd")
         lab = cls(options)
         _OPTIONS_FILE.write_text(options.to_json())
         try:
@@ -122,15 +144,22 @@ class Lab:
             host.disk.prepare()
             network.plug_in(host.name, host.address)
             public_keys[host.name] = host.disk.add_ssh_keys()
-            authorities.write_host(host.disk.golden_folder("/etc/kubernetes/pki"), host.index)
-            self._write_manifest(host)
+            authorities.write_host(host.disk.pki, host.index)
+            self._write_etcd(host)
             host.disk.put_golden("/etc/lab-kubelet.yaml", self.options.kubelet.to_yaml())
         operator_home.trust(public_keys)
         golden = bootstrap.ensure_golden_data(self.options.etcd, list(self.hosts.values()))
         for host in self.hosts.values():
             host.disk.golden_data.symlink_to(golden / host.name)
 
-    def _write_manifest(self, host: Host) -> None:
+    def _write_etcd(self, host: Host) -> None:
+        """What makes etcd run on a host, and its certificates."""
+        if self.options.layout == "systemd":
+            version = VERSIONS[self.options.etcd]
+            units.write(host.disk, host.disk.pki, self.options.conf, version, self.options.quota)
+            return
+        pki = host.disk.golden_folder("/etc/kubernetes/pki")
+        shutil.copytree(host.disk.pki, pki, dirs_exist_ok=True)
         number = (self.etcd_dir / "number").read_text()
         version = VERSIONS[self.options.etcd]
         text = manifests.etcd_manifest(host.index, version, number, self.options.quota)
@@ -163,7 +192,7 @@ class Lab:
 
     def _pki(self) -> Path:
         """The certificates as they were made, whatever happened on the hosts since."""
-        return self.hosts[names.host_name(0)].disk.golden / "etc/kubernetes/pki/etcd"
+        return self.hosts[names.host_name(0)].disk.pki / "etcd"
 
     def wait_healthy(
         self, hosts: Sequence[str | Host] | None = None, timeout: float = 60.0

@@ -49,6 +49,12 @@ def etcd_flags(index: int, version: EtcdVersion, quota: int | None = None) -> li
         del flags["experimental-watch-progress-notify-interval"]
     if quota is None:
         del flags["quota-backend-bytes"]
+    if not version.experimental_flags:
+        del flags["experimental-initial-corrupt-check"]
+        interval = flags.pop("experimental-watch-progress-notify-interval")
+        flags["feature-gates"] = "InitialCorruptCheck=true"
+        flags["watch-progress-notify-interval"] = interval
+        flags = dict(sorted(flags.items()))
     return [f"--{name}={value}" for name, value in flags.items()]
 
 

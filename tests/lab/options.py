@@ -14,17 +14,25 @@ from tests.lab.names import MAX_HOSTS
 
 @dataclass(frozen=True)
 class LabOptions:
-    """One lab: how many hosts, which etcd, how fast a kubelet, and how hosts differ."""
+    """One lab: how many hosts, which etcd, how fast a kubelet, and how hosts differ.
+
+    layout: what runs etcd: kubeadm's static pod, or systemd; conf: where it then has its settings
+    (see units.CONFS).
+    """
 
     hosts: int = 3
     etcd: str = "3.5"
     kubelet: KubeletTiming = field(default_factory=KubeletTiming)
     disks: dict[str, DiskOptions] = field(default_factory=dict)
     quota: int | None = None
+    layout: str = "kubeadm"
+    conf: str = "etcd.env"
 
     def __post_init__(self) -> None:
         if not 1 <= self.hosts <= MAX_HOSTS:
             raise ValueError(f"a lab has 1 to {MAX_HOSTS} hosts, not {self.hosts}")
+        if self.layout not in ("kubeadm", "systemd"):
+            raise ValueError(f"a layout is kubeadm or systemd, not {self.layout}")
         if self.etcd not in VERSIONS:
             raise ValueError(f"etcd {self.etcd} is unknown; known: {', '.join(VERSIONS)}")
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.lab.etcd_versions import VERSIONS
+from tests.lab.etcd_versions import VERSIONS, GoSource
 from tests.lab.names import MAX_HOSTS
 from tests.lab.paths import CACHE_DIR, LAB_DIR
 
@@ -88,6 +88,11 @@ def base_dir() -> Path:
     return CACHE_DIR / f"base-{key}"
 
 
+def bare_base_dir() -> Path:
+    """The same without crictl, for machines where none can be built."""
+    return base_dir().with_name(f"{base_dir().name}-bare")
+
+
 def debootstrap_dir() -> Path:
     """The untouched result of debootstrap, from which bases are made."""
     return CACHE_DIR / f"debootstrap-{digest(SUITE, BASE_PACKAGES)}"
@@ -101,7 +106,9 @@ def crictl_build_dir() -> Path:
 def etcd_dir(name: str) -> Path:
     """The cache directory of one etcd version: binaries, and a containerd store with its image."""
     sources = [(LAB_DIR / file).read_text() for file in ("etcd_build.py", "images.py")]
-    key = digest(repr(VERSIONS[name]), sources, debootstrap_dir().name)
+    source = VERSIONS[name].source
+    modules = [LAB_DIR / source.directory] if isinstance(source, GoSource) else []
+    key = digest(repr(VERSIONS[name]), sources, debootstrap_dir().name, *modules)
     return CACHE_DIR / f"etcd-{name}-{key}"
 
 
@@ -119,7 +126,7 @@ def golden_dir(name: str, hosts: int) -> Path:
 
 def is_current(directory: Path) -> bool:
     """Whether a cached directory is of the recipe as it is now."""
-    now = {base_dir(), debootstrap_dir(), crictl_build_dir(), keys_dir()}
+    now = {base_dir(), bare_base_dir(), debootstrap_dir(), crictl_build_dir(), keys_dir()}
     now |= {etcd_dir(name) for name in VERSIONS}
     now |= {golden_dir(name, n) for name in VERSIONS for n in range(1, MAX_HOSTS + 1)}
     return directory in now

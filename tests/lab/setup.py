@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from tests.lab import build, cache, debs, etcd_build, pki, recipe
 from tests.lab.build import Progress
-from tests.lab.etcd_versions import PREPARED
+from tests.lab.disk import base_dir
+from tests.lab.etcd_versions import PREPARED, VERSIONS, GoSource
 
 
 def obstacle() -> str | None:
@@ -26,8 +27,20 @@ def obstacle() -> str | None:
 
 def is_ready() -> bool:
     """Whether everything has been made already."""
-    made = [recipe.base_dir(), recipe.keys_dir(), *map(recipe.etcd_dir, PREPARED)]
+    is_bare = not has_crictl()
+    wanted = [name for name in PREPARED if not (is_bare and needs_go(name))]
+    made = [base_dir(), recipe.keys_dir(), *map(recipe.etcd_dir, wanted)]
     return not build.missing_programs() and all(path.is_dir() for path in made)
+
+
+def has_crictl() -> bool:
+    """Whether hosts have crictl, and so can run static pods; known once the base is made."""
+    return (base_dir() / "root/usr/bin/crictl").exists()
+
+
+def needs_go(version: str) -> bool:
+    """Whether an etcd version is built by Go."""
+    return isinstance(VERSIONS[version].source, GoSource)
 
 
 def ensure(
@@ -40,6 +53,9 @@ def ensure(
         debs.install_into_machine(missing)
     base = build.ensure_base(say)
     for version in versions:
+        if needs_go(version) and not (base / "root/usr/bin/crictl").exists():
+            say(f"etcd {version} is built by Go, which this machine cannot have: left out")
+            continue
         etcd_build.ensure_etcd(version, base, say)
     pki.ensure_keys()
     cache.remove_old(recipe.is_current)

@@ -1,4 +1,4 @@
-"""One story that needs every recipe: a member stops, one breaks, the quorum goes, one is removed."""
+"""A story that needs every recipe: a member stops, one breaks, quorum goes, one is removed."""
 
 from __future__ import annotations
 
