@@ -13,15 +13,7 @@ from agent.diagnosis.matching import distinct
 from agent.diagnosis.witness import choose
 from agent.errors import Locked, RescueError, Unreachable
 from agent.model.codec import from_plain
-from agent.model.facts import (
-    DbFacts,
-    Lock,
-    Member,
-    Observation,
-    OfflineFacts,
-    Sighting,
-    Survey,
-)
+from agent.model.facts import Lock, Observation, Sighting, Survey
 from coordinator.agent_file import AgentFile
 from coordinator.channel import Channel, fan_out
 from coordinator.connection import Access, resolve
@@ -58,6 +50,7 @@ class Fleet:
         self._failed: dict[str, float] = {}
         self._seen: tuple[Observation, ...] = ()
         self._beyond: dict[str, HostSpec] = {}
+        self._plan_names: set[str] = set()
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""
@@ -80,13 +73,20 @@ class Fleet:
         return Way(self.specs[host], self._agent, self._access)
 
     def add(self, hosts: dict[str, str]) -> None:
-        """Add hosts that a stored plan names (name → address) and no member list does any more."""
-        known = {self._address(host) for host in self.specs} | set(self.specs)
+        """Add hosts that a stored plan names (name → address) and no member list does any more.
+
+        One that is known by another name gets the plan's: its steps are for that name.
+        """
+        self._plan_names |= set(hosts)
+        model = next(iter(self.specs.values()))
         for name, address in hosts.items():
-            if name not in known and address not in known:
-                self.specs[name] = replace(
-                    next(iter(self.specs.values())), name=name, address=address
-                )
+            if name in self.specs:
+                continue
+            other = next((h for h in self.specs if address in (h, self._address(h))), "")
+            if other and other not in hosts:
+                self.specs[name] = replace(self.specs.pop(other), name=name, address=address)
+            elif not other:
+                self.specs[name] = replace(model, name=name, address=address)
 
     def drop(self, host: str) -> None:
         """Forget a broken channel."""
@@ -162,8 +162,23 @@ class Fleet:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
             for host, sightings in seen.items():
                 found[host] = replace(found[host], sightings=tuple(sightings))
+        self._forget_other_names(found)
         self._seen = tuple(found[host] for host in self.specs if host in found)
         return self._seen
+
+    def _forget_other_names(self, found: Mapping[str, Observation]) -> None:
+        """Call a machine that a plan names as the plan does, and not as a member list does too.
+
+        A learner that never started has no name: it is found by its address alone.
+        """
+        named: dict[object, set[str]] = {}
+        for host, observation in found.items():
+            if observation.survey and observation.survey.machine_id:
+                named.setdefault(machine_of(observation.survey), set()).add(host)
+        for names in named.values():
+            if names & self._plan_names:
+                for host in names - self._plan_names:
+                    self.specs.pop(host, None)
 
     def _survey(self, hosts: Iterable[str], deep: bool = False) -> dict[str, Observation]:
         answers = fan_out(hosts, lambda host: self._survey_one(host, deep))
@@ -205,22 +220,6 @@ class Fleet:
         """Add the hosts that the surveyed ones' member lists name; give the new names."""
         new: list[str] = []
         for spec in self._strangers(found.values(), everyone.values()):
-            self.specs[spec.name] = spec
-            new.append(spec.name)
-        return new
-
-    def find(self, members: tuple[Member, ...]) -> list[str]:
-        """Add the hosts that a list of members names, as a snapshot's does; give the new names.
-
-        None where the inventory says that it is complete. The next `observe` surveys them.
-        """
-        known = next((o for o in self._seen if o.survey is not None), None)
-        if self._complete or known is None or known.survey is None:
-            return []
-        said = DbFacts(0, 0, 0, 0, 0, 0, members=members)
-        survey = replace(known.survey, online=None, offline=OfflineFacts("", True, db=said))
-        new = []
-        for spec in self._strangers([replace(known, survey=survey)], self._seen):
             self.specs[spec.name] = spec
             new.append(spec.name)
         return new
@@ -301,7 +300,7 @@ class Fleet:
         if survey is None or not survey.machine_id:
             spec = self.specs.get(name) or self._beyond[name]
             return "~", self._spec_address(spec), name
-        return survey.machine_id, survey.hostname, survey.boot_id, *survey.addresses
+        return machine_of(survey)
 
     def locks(self, hosts: Iterable[str]) -> dict[str, Lock | None]:
         """Give the lock of every host that answers; `errors` says why the others do not.
@@ -317,6 +316,11 @@ class Fleet:
             for host, plain in answers.items()
             if not isinstance(plain, RescueError)
         }
+
+
+def machine_of(survey: Survey) -> tuple[str, ...]:
+    """What makes a machine itself: see matching.distinct, by which one is counted once."""
+    return survey.machine_id, survey.hostname, survey.boot_id, *survey.addresses
 
 
 def _unseen(host: str, address: str, error: RescueError) -> Observation:
