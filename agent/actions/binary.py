@@ -50,7 +50,7 @@ def obtain_binary(ctx: Context, config: EtcdConfig) -> tuple[str, str]:
             tried.append(error.seen)
             continue
         except OSError as error:  # a crash-looping etcd may end while it is being copied
-            tried.append(f"{error.filename}: {error.strerror}")
+            tried.append(f"{error.filename or target}: {error.strerror}")
             continue
         path = target if copy else found
         version = _version(ctx, path, tried) if found else ""

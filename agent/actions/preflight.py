@@ -50,9 +50,13 @@ class Preflight(Action[PreflightArgs]):
                 "data and WAL must move together, and these recipes move one directory",
                 "move the WAL into the data directory first, or restore from a snapshot",
             )
-        require_definition_can_move(ctx, config.definition)
-        require_state_room(ctx)
-        require_data_room(ctx, data_places(ctx, DataArgs()), args.copies, args.incoming)
+        try:
+            require_definition_can_move(ctx, config.definition)
+            require_state_room(ctx)
+            require_data_room(ctx, data_places(ctx, DataArgs()), args.copies, args.incoming)
+        except PreconditionFailed as error:  # of several hosts: which
+            seen = f"{ctx.host.hostname()}: {error.seen}"
+            raise PreconditionFailed(seen, error.why, error.next) from None
         result: Data = {}
         if args.binary:
             path, version = obtain_binary(ctx, config)

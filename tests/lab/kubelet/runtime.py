@@ -132,7 +132,7 @@ def finished_at(container: str) -> float:
 
 
 def _with_files(arguments: Sequence[str], *configs: dict[str, Any]) -> str:
-    with tempfile.TemporaryDirectory(prefix="kubelet.") as folder:
+    with tempfile.TemporaryDirectory(prefix="kubelet.", dir="/run") as folder:
         files = []
         for index, config in enumerate(configs):
             file = Path(folder, f"{index}.json")
