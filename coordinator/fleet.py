@@ -13,7 +13,15 @@ from agent.diagnosis.matching import distinct
 from agent.diagnosis.witness import choose
 from agent.errors import Locked, RescueError, Unreachable
 from agent.model.codec import from_plain
-from agent.model.facts import Lock, Observation, Sighting, Survey
+from agent.model.facts import (
+    DbFacts,
+    Lock,
+    Member,
+    Observation,
+    OfflineFacts,
+    Sighting,
+    Survey,
+)
 from coordinator.agent_file import AgentFile
 from coordinator.channel import Channel, fan_out
 from coordinator.connection import Access, resolve
@@ -220,6 +228,22 @@ class Fleet:
         """Add the hosts that the surveyed ones' member lists name; give the new names."""
         new: list[str] = []
         for spec in self._strangers(found.values(), everyone.values()):
+            self.specs[spec.name] = spec
+            new.append(spec.name)
+        return new
+
+    def find(self, members: tuple[Member, ...]) -> list[str]:
+        """Add the hosts that a list of members names, as a snapshot's does; give the new names.
+
+        None where the inventory says that it is complete. The next `observe` surveys them.
+        """
+        known = next((o for o in self._seen if o.survey is not None), None)
+        if self._complete or known is None or known.survey is None:
+            return []
+        said = DbFacts(0, 0, 0, 0, 0, 0, members=members)
+        survey = replace(known.survey, online=None, offline=OfflineFacts("", True, db=said))
+        new = []
+        for spec in self._strangers([replace(known, survey=survey)], self._seen):
             self.specs[spec.name] = spec
             new.append(spec.name)
         return new
