@@ -112,6 +112,7 @@ ONE_WAY = [
     ("agent/survey", ("agent.actions", "agent.recipes", "agent.diagnosis", *BELOW)),
     ("agent/platforms", ("agent.actions", "agent.recipes", "agent.diagnosis", *BELOW)),
     ("agent/actions", ("agent.recipes", *BELOW)),
+    ("agent/snapshot", ("agent.recipes", *BELOW)),
     ("agent/runner.py", ("agent.recipes", "agent.cli", "agent.session", "agent.verbs")),
     ("agent/verbs.py", ("agent.recipes", "agent.cli", "agent.session")),
     ("agent/host.py", ("agent.model", "agent.survey", "agent.actions", "agent.platforms", *BELOW)),
