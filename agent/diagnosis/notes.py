@@ -57,6 +57,8 @@ def _why_down(state: MemberState, survey: Survey, cause: Optional[Cause]) -> str
         signs.definition(survey)
     ]
     tail = f": {cause.summary}" if cause and survey.config is not None else ""
+    if survey.unit is not None and survey.unit.active:
+        tail = f", {survey.unit.name} is {survey.unit.active}{tail}"
     return f"no etcd runs; its definition is {where}{tail}"
 
 

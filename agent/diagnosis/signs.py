@@ -61,7 +61,7 @@ def causes(survey: Survey) -> tuple[Cause, ...]:
     fresh = [
         cause for cause in survey.causes if cause.kind != "quorum" and not (0 < cause.time < since)
     ]
-    own = (*_kubelet_cause(survey), *_unit_cause(survey), *_certificate_causes(survey))
+    own = (*_kubelet_cause(survey), *_certificate_causes(survey))
     return tuple(sorted((*fresh, *own), key=_telling))
 
 
@@ -112,28 +112,15 @@ def _kubelet_cause(survey: Survey) -> tuple[Cause, ...]:
     )
 
 
-def _unit_cause(survey: Survey) -> tuple[Cause, ...]:
-    """A unit that somebody stopped: nothing starts etcd before somebody starts it."""
-    unit = survey.unit
-    if survey.config is None or unit is None or runs(survey) or unit.active != "inactive":
-        return ()
-    later = "" if unit.enabled != "disabled" else ", and disabled: no boot starts it either"
-    return (
-        Cause(
-            key="unit-stopped",
-            kind="config",
-            summary=f"{unit.name} is {unit.active}{later}",
-            remedy=f"on {survey.hostname or 'the host'}: systemctl start {unit.name}",
-            evidence=f"{unit.name}: {unit.active} ({unit.sub or 'dead'})",
-            source="systemd",
-        ),
-    )
-
-
 def _is_retried(survey: Survey) -> bool:
-    """True if systemd has restarted etcd's unit by itself, or has given up doing so."""
+    """True if systemd restarts etcd's unit by itself, or has given up doing so.
+
+    An inactive one was stopped by somebody, however often it had been restarted before.
+    """
     unit = survey.unit
-    return unit is not None and (unit.restarts > 0 or unit.active == "failed")
+    if unit is None or unit.active == "inactive":
+        return False
+    return unit.restarts > 0 or unit.active == "failed"
 
 
 def is_looping(survey: Survey) -> bool:
@@ -141,7 +128,7 @@ def is_looping(survey: Survey) -> bool:
 
     The moment between two attempts, or the short life of one, must not change the answer.
     """
-    if survey.config is None or answers(survey) or _kubelet_cause(survey) or _unit_cause(survey):
+    if survey.config is None or answers(survey) or _kubelet_cause(survey):
         return False
     last = newest(survey)
     has_cause = bool(causes(survey))
