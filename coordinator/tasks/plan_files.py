@@ -22,6 +22,9 @@ from coordinator.tasks.open_plans import (
     without_left_behind,
 )
 
+_DIAGNOSED = ("reseed", "restart-member", "replace-member", "remove-member")
+"""What a diagnosis offers; other recipes are an operator's wish, and judged by their steps."""
+_NEW_CLUSTER = "restore"
 _AGAIN = "fab plan --save FILE makes one for the state of now"
 
 
@@ -73,13 +76,13 @@ def require_fitting(plan: Plan, looked: Looked) -> None:
     unknown = sorted({*plan.hosts, *(s.host for s in plan.steps())} - {*looked.cluster.addresses})
     if unknown:
         raise _moved_on(plan, f"{', '.join(unknown)}: no such host here")
-    if plan.promise.cluster_id != diagnosis.cluster_id:
+    if plan.promise.cluster_id != diagnosis.cluster_id and plan.recipe != _NEW_CLUSTER:
         ids = f"{plan.promise.cluster_id or 'none'}, and this one has {diagnosis.cluster_id}"
         raise _moved_on(plan, f"it is for the cluster with the ID {ids}")
     offered = {diagnosis.recipe} | {
         diagnose_host(diagnosis, host, plan.declared_lost)[0] for host in members
     }
-    if plan.recipe not in offered:
+    if plan.recipe in _DIAGNOSED and plan.recipe not in offered:
         fits = ", ".join(sorted(offered - {""})) or "nothing"
         raise _moved_on(plan, f"{plan.recipe} does not fit any more; what fits: {fits}")
     more = [loss for loss in diagnosis.losses if loss not in plan.losses]

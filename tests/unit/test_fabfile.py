@@ -38,8 +38,8 @@ def fab(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_the_list_reads_like_a_table_of_procedures() -> None:
     done = fab("--list")
     assert done.returncode == 0
-    for task in ("survey", "diagnose", "plan", "rescue-node", "rescue-quorum", "remove-member",
-                 "resume", "rollback", "journal"):  # fmt: skip
+    for task in ("survey", "diagnose", "plan", "apply", "rescue-node", "rescue-quorum",
+                 "remove-member", "resume", "rollback", "journal"):  # fmt: skip
         assert f"\n  {task} " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 

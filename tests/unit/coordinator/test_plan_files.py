@@ -16,6 +16,7 @@ from agent.model.facts import JournalFacts, Lock, Observation
 from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import Policy, plan_text
 from agent.recipes.reseed import reseed
+from agent.recipes.restore import restore
 from agent.verbs import VERBS
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
@@ -27,6 +28,7 @@ from coordinator.tasks.plan_files import require_fitting
 from tests.unit.builders import Lab, with_survey
 from tests.unit.recipes.making import NOW, cluster_of, make
 from tests.unit.recipes.mutants import disasters, mutants
+from tests.unit.recipes.test_restore import ALL_CORRUPT, wish
 
 LAB = Lab(3)
 ILL = [LAB.healthy(0), LAB.healthy(1), LAB.corrupt(2)]
@@ -58,6 +60,17 @@ def looked(observations: Sequence[Observation], *lost: str, plan: Plan | None = 
 def test_a_plan_fits_the_state_it_was_made_for() -> None:
     require_fitting(REPLACE, looked(ILL))
     require_fitting(RESEED, looked(LOST, "master-3"))
+
+
+def test_what_an_operator_wishes_is_judged_by_its_steps_alone() -> None:
+    plan = restore(cluster_of(ALL_CORRUPT), NOW, wish("master-1"))
+    require_fitting(plan, looked(ALL_CORRUPT))
+    with pytest.raises(Refused, match=r"not safe as the hosts are now: .*discards what is served"):
+        require_fitting(plan, looked([LAB.healthy(n) for n in range(3)]))
+    fences = next(stage for stage in plan.stages if stage.steps[0].action == "fence")
+    rest = tuple(stage for stage in plan.stages if stage is not fences)
+    with pytest.raises(Refused, match="not safe"):
+        require_fitting(replace(plan, stages=rest).with_id(), looked(ALL_CORRUPT))
 
 
 MOVED = {
