@@ -291,9 +291,10 @@ def urgency(member: MemberVerdict, advice: Advice) -> tuple[int, int, int, str]:
         MemberState.NO_DATA: 3,
         MemberState.CRASH_LOOPING: 4,
     }
+    is_pressing = advice.recipe != RENEW or not member.serves  # else it serves, and can wait
     return (
         0 if member.id else 1,
-        recipes.get(advice.recipe, 3),
+        recipes.get(advice.recipe, 3) if is_pressing else 4,
         states.get(member.state, 5),
         member.host,
     )

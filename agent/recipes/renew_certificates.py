@@ -23,6 +23,8 @@ from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster, Definition
 from agent.recipes.restart_member import start
 
+Chosen = Sequence[tuple[MemberVerdict, CertificateVerdict]]
+
 _DOWN = (MemberState.CRASH_LOOPING, MemberState.STOPPED)
 
 
@@ -48,16 +50,36 @@ def renew_certificates(
         )
     issued = [s for v, found in chosen for s in issue(builder, v.host, found)]
     builder.stage(f"Make certificates anew on {names}", issued, parallel=len(chosen) > 1)
-    starts = [s for v, found in chosen for s in _start(builder, cluster, v, found)]
-    parallel = len({s.host for s in starts}) > 1 and not _serves(cluster)
-    builder.stage("Start etcd with them", starts, parallel=parallel)
     members = [v for v, _ in chosen if _comes(v)]
-    waits = [builder.step(v.host, "wait_serving", "a member that serves is the proof")
-             for v in members]  # fmt: skip
-    builder.stage("See that they serve", waits, parallel=len(waits) > 1)
+    if _serves(cluster):
+        _one_by_one(builder, cluster, chosen)
+    else:
+        _all_at_once(builder, cluster, chosen)
     voters = sorted({*cluster.serving(), *(v.host for v in members)})
     promise = Promise(tuple(voters), cluster.diagnosis.cluster_id, cluster.revision(voters))
     return builder.build(created, promise)
+
+
+def _one_by_one(builder: PlanBuilder, cluster: Cluster, chosen: Chosen) -> None:
+    """The quorum holds, and goes on holding: the next host only after this one serves."""
+    for verdict, found in chosen:
+        if _comes(verdict):
+            steps = _start(builder, cluster, verdict, found)
+            title = f"Start etcd on {verdict.host}" if steps else f"See that {verdict.host} serves"
+            builder.stage(title, [*steps, _proof(builder, verdict.host)])
+
+
+def _all_at_once(builder: PlanBuilder, cluster: Cluster, chosen: Chosen) -> None:
+    """There is no quorum: one alone would wait for the others in vain."""
+    starts = [s for v, found in chosen for s in _start(builder, cluster, v, found)]
+    parallel = len({s.host for s in starts}) > 1
+    builder.stage("Start etcd with them", starts, parallel=parallel)
+    waits = [_proof(builder, v.host) for v, _ in chosen if _comes(v)]
+    builder.stage("See that they serve", waits, parallel=len(waits) > 1)
+
+
+def _proof(builder: PlanBuilder, host: str) -> Step:
+    return builder.step(host, "wait_serving", "a member that serves is the proof")
 
 
 def bring_authority(

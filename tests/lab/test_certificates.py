@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +171,23 @@ def test_all_certificates_ended_in_the_same_night(lab: Lab) -> None:
             require_good(host, name)
     require_one_cluster(lab, THREE, keys)
     assert ids(lab, "master-0") == before
+
+
+@pytest.mark.skipif(not os.environ.get("KUBEADM"), reason="KUBEADM names no kubeadm")
+def test_kubeadm_itself_makes_them_where_it_is(lab: Lab) -> None:
+    keys, host = seed_keys(lab), lab.hosts["master-1"]
+    wanted = names_in(certificate(host, "server"))
+    host.write("/usr/local/bin/kubeadm", Path(os.environ["KUBEADM"]).read_bytes(), 0o755)
+    let_expire(host, "server")
+    host.path(f"{PKI}/healthcheck-client.crt").unlink()
+    host.path(f"{PKI}/healthcheck-client.key").unlink()
+    wait_for_diagnosis(lambda d: d["target"] == "master-1", "the certificates to be seen")
+    ended = rescue("master-1", through="master-0").expect(OK)
+    records = fab("journal", ended.result["plan"][:12]).expect(OK).result
+    by = [r["data"].get("by", "") for r in records if r["kind"] == "done"]
+    assert any(text.startswith("kubeadm v") for text in by)
+    for name in LEAVES:
+        require_good(host, name)
+    assert names_in(certificate(host, "server")) == wanted
+    require_unspoken(lab, [host.read(f"{PKI}/ca.key")], ended)
+    require_one_cluster(lab, THREE, keys)

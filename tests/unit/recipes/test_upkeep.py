@@ -16,10 +16,11 @@ from agent.recipes.clear_alarm import clear_alarm
 from agent.recipes.invariants import check_plan, require_sound
 from agent.recipes.renew_certificates import renew_certificates
 from agent.recipes.replace_member import replace_member
-from tests.unit.builders import Lab, with_survey
+from tests.unit.builders import Lab, cause, with_survey
 from tests.unit.diagnosis.test_certificates import (
     EXPIRED,
     OTHER,
+    OURS,
     all_expired,
     certificates,
     lab,
@@ -53,8 +54,7 @@ def test_what_crash_loops_is_started_past_its_back_off() -> None:
     host = looping(certificates=certificates({"server": EXPIRED}))
     assert renewal(lab(host)) == (
         "master-2: issue_certificates\n"
-        "master-2: park_definition restart_kubelet unpark_definition\n"
-        "master-2: wait_serving"
+        "master-2: park_definition restart_kubelet unpark_definition wait_serving"
     )
 
 
@@ -69,8 +69,7 @@ def test_a_lent_ca_comes_first_and_restarts_what_runs_with_another() -> None:
     assert renewal(lab(with_survey(LAB.healthy(1), certificates=strange))) == (
         "master-1: check_authority master-2: install_authority\n"
         "master-2: issue_certificates\n"
-        "master-2: park_definition stop_etcd unpark_definition\n"
-        "master-2: wait_serving"
+        "master-2: park_definition stop_etcd unpark_definition wait_serving"
     )
 
 
@@ -134,14 +133,33 @@ def test_every_plan_is_sound_or_refused(
     ]
     for number in range(3):
         for everything in (False, True):
-            plan = renewal_or_refusal(found, LAB.host(number), everything)
+            plan = renewal_or_refusal(found, [LAB.host(number)], everything)
             if plan is not None:
                 assert check_plan(plan, cluster_of(found)) == ()
 
 
-def renewal_or_refusal(found: list[Observation], host: str, everything: bool) -> Plan | None:
+@given(
+    st.lists(st.sampled_from(["healthy", "looping"]), min_size=5, max_size=5),
+    st.lists(st.sampled_from([OURS, OTHER]), min_size=5, max_size=5),
+)
+def test_several_hosts_are_started_one_after_the_other(states: list[str], cas: list[str]) -> None:
+    five = Lab(5)
+    bad = {"server": EXPIRED}
+    found = [
+        with_survey(
+            five.healthy(n) if state == "healthy" else five.crash_looping(n, cause()),
+            certificates=certificates(bad, ca=ca),
+        )
+        for n, (state, ca) in enumerate(zip(states, cas, strict=True))
+    ]
+    plan = renewal_or_refusal(found, [five.host(n) for n in range(5)], everything=False)
+    if plan is not None:
+        assert check_plan(plan, cluster_of(found)) == ()
+
+
+def renewal_or_refusal(found: list[Observation], hosts: list[str], everything: bool) -> Plan | None:
     try:
-        return renew_certificates(cluster_of(found), [host], NOW, everything=everything)
+        return renew_certificates(cluster_of(found), hosts, NOW, everything=everything)
     except Refused as refused:
         said = refused
     assert said.why

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.host import Host
 from agent.model.facts import Certificate, EtcdConfig, TlsFiles
+from agent.platforms.kubeadm import Kubeadm
 from agent.survey.certificates import covers, duration, read_certificates
 from tests.unit.etcd_lab import DAY, Pki
 
@@ -212,6 +213,78 @@ def test_paths_are_the_hosts_own_under_a_root_prefix(pki: Pki, tmp_path: Path) -
     assert [(c.role, c.problems) for c in found] == [
         (role, ()) for role in ("server", "peer", "client", "ca")
     ]
+
+
+# ---- what a platform keeps -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Host, Path]:
+    """A kubeadm host with a CA, its key, and both client certificates."""
+    pki = Pki(tmp_path / "etc/kubernetes/pki/etcd", "ca")
+    key = pki.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    pki.write("ca.key", key)
+    client = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    for name in ("server", "peer"):
+        pki.issue(name, sans=("127.0.0.1", "10.0.0.1"))
+    pki.issue("healthcheck-client", sans=(), usages=client)
+    pki.issue("../apiserver-etcd-client", sans=(), usages=client)
+    return Host(str(tmp_path)), tmp_path / "etc/kubernetes"
+
+
+def of_platform(host: Host, client: str = "etcd/healthcheck-client") -> dict[str, Certificate]:
+    base = "/etc/kubernetes/pki"
+    files = {
+        name: TlsFiles(f"{base}/{stem}.crt", f"{base}/{stem}.key", f"{base}/etcd/ca.crt")
+        for name, stem in (("server", "etcd/server"), ("peer", "etcd/peer"), ("client", client))
+    }
+    etcd = EtcdConfig(
+        "/m.yaml", "", "m0", "/d", advertise_client_urls=("https://10.0.0.1:2379",),
+        server_tls=files["server"], peer_tls=files["peer"], client_tls=files["client"],
+    )  # fmt: skip
+    found = read_certificates(host, etcd, time.time(), Kubeadm())
+    assert len({c.role for c in found}) == len(found)
+    return {c.role: c for c in found}
+
+
+def test_both_clients_and_the_key_of_the_ca_are_looked_at(kept: tuple[Host, Path]) -> None:
+    found = of_platform(kept[0])
+    assert set(found) == {"server", "peer", "client", "apiserver-client", "ca"}
+    assert all(c.problems == () for c in found.values())
+    assert found["ca"].key == "present"
+    assert len(found["ca"].fingerprint) == 64
+    assert {c.key for role, c in found.items() if role != "ca"} == {""}
+
+
+def test_a_client_that_is_not_the_one_in_use_is_missed_too(kept: tuple[Host, Path]) -> None:
+    (kept[1] / "pki/etcd/healthcheck-client.crt").unlink()
+    found = of_platform(kept[0], client="apiserver-etcd-client")
+    assert found["client"].problems == ("missing",)
+    assert found["apiserver-client"].problems == ()
+
+
+def test_the_api_servers_is_missed_only_where_there_is_one(kept: tuple[Host, Path]) -> None:
+    (kept[1] / "pki/apiserver-etcd-client.crt").unlink()
+    assert "apiserver-client" not in of_platform(kept[0])
+    (kept[1] / "manifests").mkdir()
+    (kept[1] / "manifests/kube-apiserver.yaml").write_text("kind: Pod\n")
+    assert of_platform(kept[0])["apiserver-client"].problems == ("missing",)
+
+
+def test_a_key_of_another_ca_is_told_from_none(kept: tuple[Host, Path], tmp_path: Path) -> None:
+    key = kept[1] / "pki/etcd/ca.key"
+    other = Pki(tmp_path / "other").issue("x")
+    key.write_bytes(Path(other.key).read_bytes())
+    assert of_platform(kept[0])["ca"].key == "other"
+    key.unlink()
+    assert of_platform(kept[0])["ca"].key == "missing"
+    (kept[1] / "pki/etcd/ca.crt").unlink()
+    assert of_platform(kept[0])["ca"].problems == ("missing",)
+    assert of_platform(kept[0])["ca"].key
 
 
 @pytest.mark.parametrize(
