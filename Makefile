@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test lab bench faults soak fuzz agent format clean
+.PHONY: demo test check unit lab-test lab-versions lab bench faults soak fuzz agent format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -29,6 +29,10 @@ fuzz: N = 20000
 fuzz: .venv/ready lab
 	@$(PY) -c 'import atheris' 2>/dev/null || .venv/bin/pip install -q atheris==3.0.0 || true
 	@$(PY) -m tests.fuzz -n $(N) --jobs $(JOBS)
+
+# Every recipe on every etcd (3.4, 3.5, 3.6) in every layout; `make lab-test` has a covering set.
+lab-versions: .venv/ready lab
+	LAB_VERSIONS=all .venv/bin/pytest tests/lab/test_versions.py -q --durations=0
 
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench
