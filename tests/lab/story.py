@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.lab import units
+from tests.lab.console import act
 from tests.lab.evidence import power_off, quarantined, require_one_cluster, seed_keys
 from tests.lab.faults import ids, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
@@ -41,8 +42,9 @@ def stop_etcd(lab: Lab, host: Host) -> None:
     if lab.options.layout == "systemd":
         host.run(["systemctl", "stop", "etcd"])
     else:
-        host.run(["systemctl", "stop", "kubelet"])
-        host.stop_etcd_kill9()
+        fab("diagnose").expect(OK)  # which delivers the agent
+        act(host, "park-definition")
+        act(host, "stop-etcd")
     wait_until(lambda: not host.etcd_pids(), 20, f"etcd's end on {host.name}")
 
 
