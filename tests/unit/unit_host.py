@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.unit.rooted import Rooted
@@ -32,7 +33,7 @@ Restart=on-failure
 """
 
 
-def make_host(root: Path, files: dict[str, str | bytes]) -> Rooted:
+def make_host(root: Path, files: Mapping[str, str | bytes]) -> Rooted:
     """A host with these files."""
     (root / "proc").mkdir(exist_ok=True)
     for path, content in files.items():

@@ -40,6 +40,7 @@ class Units(Rooted):
         timeout: float = 10.0,
         ok: Sequence[int] = (0,),
         env: Optional[Mapping[str, str]] = None,
+        input: Optional[bytes] = None,
     ) -> Completed:
         words = " ".join(argv)
         self.said.append(words)
@@ -166,7 +167,7 @@ def test_membership_goes_into_the_file_that_counts(
     before = picture(tmp_path, ENV_FILE)
     change = ("set_initial_cluster", {"members": NEW, "state": "existing"})
     steps = [("park_definition", {}), change, ("unpark_definition", {})] if is_parked else [change]
-    plan = plan_of(*steps)  # type: ignore[arg-type]
+    plan = plan_of(*steps)
     assert set(run_all(host, plan)) == {"done"}
     old = {"m0=https://10.0.0.10:2380\n": f"{NEW}\n", "STATE=new": "STATE=existing"}
     wanted = ENV
