@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from agent import signing
+from agent.beside_plans import guarded
 from agent.errors import Damaged, Refused, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.journal import Journal, journal_path, read_journals
@@ -20,6 +21,7 @@ from agent.locks import (
     require_free,
     take_lock,
 )
+from agent.member_requests import MEMBER_REQUESTS
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.model.signed import Policy, Signed
@@ -294,6 +296,7 @@ VERBS: dict[str, Verb] = {
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)
+VERBS.update({name: guarded(name, verb) for name, verb in MEMBER_REQUESTS.items()})
 
 
 def run_single(

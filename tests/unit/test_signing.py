@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import Refused, Unsigned, UsageError
+from agent.errors import Locked, Refused, RescueError, Unsigned, UsageError
 from agent.host import STATE_DIR
 from agent.journal import Journal
 from agent.model.codec import to_plain
@@ -294,6 +294,38 @@ def test_verbs_at_the_console_are_plans_too(host: Here, signers: str) -> None:
         run_single(host, "park_definition", {}, "root", print, dry_run=False)
     assert run_single(host, "park_definition", {}, "root", print, dry_run=True)["plan"] == ""
     assert picture(Path(host.root), "/etc", "/var/lib/etcd") == before
+
+
+@pytest.mark.reliability(
+    WHERE, "what changes a host beside plans is refused where they must be signed, or one is open"
+)
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [
+        ("etcdctl", {"args": ["member", "remove", "1"]}),
+        ("etcdctl", {"args": ["--user", "get", "del", "x"]}),
+        ("run_join", {"command": ["kubeadm", "join"]}),
+        ("join_command", {}),
+    ],
+)
+def test_nothing_is_changed_beside_plans(
+    host: Here, signers: str, verb: str, args: dict[str, Any]
+) -> None:
+    begin(host, PLAN)
+    with pytest.raises(Locked, match=f"plan {PLAN.short_id} of ops holds this host"):
+        VERBS[verb](host, args, print)
+    demand(host, signers)
+    with pytest.raises(Unsigned, match="is no part of a signed plan"):
+        VERBS[verb](host, args, print)
+
+
+def test_looks_are_taken_beside_plans(host: Here, signers: str) -> None:
+    begin(host, PLAN)
+    demand(host, signers)
+    for words in (["member", "list", "-w", "table"], ["get", "x"], ["endpoint", "status"]):
+        with pytest.raises(RescueError) as caught:
+            VERBS["etcdctl"](host, {"args": words}, print)
+        assert not isinstance(caught.value, (Unsigned, Locked))  # only no etcdctl is here
 
 
 # ---- files ---------------------------------------------------------------------------------------
