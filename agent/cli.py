@@ -18,7 +18,7 @@ from agent.model.catalog import CATALOG
 from agent.processes import forbid_core_dumps
 from agent.snapshot.console import add_verbs as add_snapshot_verbs
 
-_HIDDEN = {"peers_silent"}
+_HIDDEN = {"peers_silent", "check_authority", "install_authority"}
 """Actions whose arguments only a plan can give."""
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+import yaml
+
+from agent.actions.kubeadm_certs import api_version
 from agent.errors import CommandFailed, PreconditionFailed, Refused, StepFailed
-from agent.host import Host
+from agent.host import STATE_DIR, Host
 
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 _KEY = re.compile(r"(?m)^\s*([0-9a-f]{64})\s*$")
@@ -85,7 +88,7 @@ def join(host: Host, words: Sequence[str], say: Callable[[str], None]) -> None:
 
     Raises PreconditionFailed where kubeadm's files of an earlier life are in the way.
     """
-    if not is_join(words) or "--control-plane" not in words:
+    if not is_join(words) or not {"--control-plane", "--certificate-key"} <= set(words):
         raise Refused("this is no join command of a control-plane host", next="fab join-command")
     kubeadm = _kubeadm(host)
     left = [p for p in ("/etc/kubernetes/kubelet.conf", "/etc/kubernetes/manifests/etcd.yaml",
@@ -97,8 +100,31 @@ def join(host: Host, words: Sequence[str], say: Callable[[str], None]) -> None:
             f"to mend etcd alone: fab rescue-node {host.hostname()}; to begin anew: kubeadm reset",
         )
     say("kubeadm joins this host to the control plane; that takes minutes")
-    # The token has to be an argument of kubeadm's; it lives for a day, and is root's to see here.
-    _said(host, [kubeadm, *words[1:]], timeout=900)
+    work = f"{STATE_DIR}/work/join"
+    host.makedirs(work)
+    try:
+        text = join_config(words, api_version(host, kubeadm, "join"))
+        host.write_atomic(f"{work}/join.yaml", text.encode())
+        _said(host, [kubeadm, "join", "--config", f"{work}/join.yaml"], timeout=900)
+    finally:
+        host.discard(work)
+
+
+def join_config(words: Sequence[str], api: str) -> str:
+    """The same join as a config of kubeadm's: arguments of a process are everybody's to see."""
+    given = dict(zip(words, words[1:]))
+    discovery = {
+        "apiServerEndpoint": words[2],
+        "token": given["--token"],
+        "caCertHashes": [given[_JOIN]],
+    }
+    config = {
+        "apiVersion": api,
+        "kind": "JoinConfiguration",
+        "discovery": {"bootstrapToken": discovery},
+        "controlPlane": {"certificateKey": given["--certificate-key"]},
+    }
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def _kubeadm(host: Host) -> str:

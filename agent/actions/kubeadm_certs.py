@@ -58,7 +58,7 @@ class KubeadmIssuer:
         return made
 
     def _text(self, wishes: Sequence[Wanted], pki: str) -> str:
-        version = self._api()
+        version = api_version(self._host, self._kubeadm, "init")
         node = next((w.common_name for w in wishes if not w.organizations and w.names), "")
         etcd: dict[str, Any] = {"dataDir": self._config.data_dir or "/var/lib/etcd"}
         for want in wishes:
@@ -83,12 +83,17 @@ class KubeadmIssuer:
         }
         return yaml.safe_dump_all([init, cluster], sort_keys=False)
 
-    def _api(self) -> str:
-        said = self._host.run([self._kubeadm, "config", "print", "init-defaults"], timeout=20)
-        known = [api for api in _APIS if f"apiVersion: {api}\n" in said.stdout]
-        if not known:
-            raise Refused(f"{self._kubeadm} {self.version} reads none of {', '.join(_APIS)}")
-        return known[0]
+
+def api_version(host: Host, kubeadm: str, kind: str) -> str:
+    """The newest API version that this kubeadm reads a config in. kind: init or join.
+
+    Raises Refused where it names none that is known here.
+    """
+    said = host.run([kubeadm, "config", "print", f"{kind}-defaults"], timeout=20)
+    known = [api for api in _APIS if f"apiVersion: {api}\n" in said.stdout]
+    if not known:
+        raise Refused(f"{kubeadm} reads none of {', '.join(_APIS)}", next=f"{kubeadm} version")
+    return known[0]
 
 
 def _address(wishes: Sequence[Wanted]) -> str:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.errors import CommandFailed, PreconditionFailed, Refused, StepFailed
 from agent.host import Completed, Host
-from agent.joining import ADMIN_CONF, is_join, join, make_join_command, parse_join, without_secrets
+from agent.joining import (
+    ADMIN_CONF,
+    is_join,
+    join,
+    join_config,
+    make_join_command,
+    parse_join,
+    without_secrets,
+)
 
 KEY, TOKEN, HASH = "8f" * 32, "abcdef.0123456789abcdef", "sha256:" + "1a" * 32
 UPLOADED = (
@@ -102,17 +113,50 @@ def test_a_host_with_an_earlier_life_is_not_joined(tmp_path: Path, path: str) ->
     assert host.asked == []
 
 
-def test_a_join_is_run_word_by_word(tmp_path: Path) -> None:
-    host = Kubeadm(tmp_path, "joined")
+DEFAULTS = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n"
+
+
+class Joined(Kubeadm):
+    """Keeps the config that it was given."""
+
+    config: Any = None
+
+    def run(self, argv: Any, *args: Any, **words: Any) -> Completed:
+        if argv[-2:-1] == ["--config"]:
+            path = Path(self.real(argv[-1]))
+            assert path.stat().st_mode & 0o777 == 0o600
+            self.config = yaml.safe_load(path.read_text())
+        return super().run(argv, *args, **words)
+
+
+def test_a_join_is_run_from_a_file_that_is_gone_after(tmp_path: Path) -> None:
+    host = Joined(tmp_path, DEFAULTS, "joined")
+    (tmp_path / "var/lib").mkdir(parents=True)
     join(host, WORDS, quiet)
-    assert host.asked == [["/usr/bin/kubeadm", *WORDS[1:]]]
+    assert not [word for argv in host.asked for word in argv if word in (TOKEN, KEY)]
+    told = host.config["discovery"]["bootstrapToken"]
+    assert told == {
+        "apiServerEndpoint": "10.0.0.10:6443", "token": TOKEN, "caCertHashes": [HASH],
+    }  # fmt: skip
+    assert host.config["controlPlane"] == {"certificateKey": KEY}
+    assert not [p for p in (tmp_path / "var").rglob("*") if p.is_file()]
     with pytest.raises(Refused):
         join(host, WORDS[:-3], quiet)
 
 
+@pytest.mark.skipif(not os.environ.get("KUBEADM"), reason="KUBEADM names no kubeadm")
+def test_kubeadm_itself_takes_that_file(tmp_path: Path) -> None:
+    config = tmp_path / "join.yaml"
+    config.write_text(join_config(WORDS, "kubeadm.k8s.io/v1beta4"))
+    argv = [os.environ["KUBEADM"], "config", "validate", "--config", str(config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.reliability("Secrets", "a join that fails is told of without its token and its key")
 def test_a_failure_does_not_show_the_secrets(tmp_path: Path) -> None:
-    host = Kubeadm(tmp_path, f"!bad token {TOKEN} and {KEY}")
+    host = Kubeadm(tmp_path, DEFAULTS, f"!bad token {TOKEN} and {KEY}")
+    (tmp_path / "var/lib").mkdir(parents=True)
     with pytest.raises(CommandFailed) as failed:
         join(host, WORDS, quiet)
     assert TOKEN not in str(failed.value)
