@@ -11,15 +11,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Optional
 
 from agent.errors import Refused
+from agent.syscalls import open_in_root
 
 BESIDE_DATA = ".etcd-rescue"
 """Name of the directory of ours in a data directory that is a mount of its own."""
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def split_at_ours(path: str, state_dir: str) -> Optional[tuple[str, list[str]]]:
@@ -38,19 +40,34 @@ def split_at_ours(path: str, state_dir: str) -> Optional[tuple[str, list[str]]]:
     return "/" + "/".join(parts[:at]), parts[at:]
 
 
-def open_directory(real: str) -> int:
-    """A descriptor of a directory by its path, links followed."""
-    return os.open(real, _DIRECTORY)
+def open_inside(root: str, path: str, flags: int, real: Callable[[str], str]) -> int:
+    """open(2) of a host's path below its prefix `root`: no link leads out, however it is changed.
+
+    real: gives the path to open where the kernel cannot do that; between its look and the opening
+    a link can then be changed. Raises Refused for a circle of links.
+    """
+    top = os.open(root, DIRECTORY)
+    try:
+        return open_in_root(top, path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Refused(f"{path}: too many levels of symbolic links") from None
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    finally:
+        os.close(top)
+    return os.open(real(path), flags | os.O_CLOEXEC)
 
 
-def open_ours(parent: str, parts: list[str], shown: str, make: bool = False) -> int:
-    """A descriptor of the directory `parts` below `parent` (a path to open; it is closed again).
+def open_ours(parent: int, parts: list[str], shown: str, make: bool = False) -> int:
+    """A descriptor of the directory `parts` below the one that is open as `parent`, now closed.
+
+    shown: the name of `parent`.
 
     parts[0] is our directory; it must be ours alone. make: those that are missing are made, 0700.
     Raises Refused where it is not, or where a link or a file is in the way; FileNotFoundError.
     """
-    fd = open_directory(parent)
-    seen = shown
+    fd, seen = parent, shown
     try:
         for number, part in enumerate(parts):
             seen = f"{seen.rstrip('/')}/{part}"
@@ -83,7 +100,7 @@ def _step(fd: int, part: str, seen: str, make: bool) -> int:
 
 def _open_at(fd: int, part: str, seen: str) -> int:
     try:
-        return os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+        return os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise _in_the_way(fd, part, seen) from None

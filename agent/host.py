@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, Optional
 
 from agent.errors import Damaged, Refused
-from agent.guarded import open_directory, open_ours, split_at_ours
+from agent.guarded import DIRECTORY, open_inside, open_ours, split_at_ours
 from agent.processes import Completed, Processes, clean_env
 from agent.reserve import JOURNAL_ROOM, hold_room, reserve_dir, write_all, write_new
 from agent.syscalls import copy_xattrs, mount_points, rename_noreplace
@@ -25,11 +25,6 @@ STATE_DIR = "/var/lib/etcd-rescue"
 
 _MAX_SYMLINKS = 40
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Opening a pipe that nobody writes to must not wait."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Host(Processes):
@@ -114,17 +109,21 @@ class Host(Processes):
 
     def open(self, path: str) -> BinaryIO:
         """The file opened for reading bytes. Raises Damaged where it is no regular file."""
-        file = open(self.real(path), "rb", opener=_open_at_once)  # noqa: SIM115 - given away
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise Damaged(f"{path}: not a regular file")
-        return file
+        fd = self._open_fd(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not make us wait
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode):
+            return os.fdopen(fd, "rb")
+        os.close(fd)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise Damaged(f"{path}: not a regular file")
 
     def read_bytes(self, path: str, limit: int = 4 * 1024 * 1024) -> bytes:
         """The whole file, which must be regular. Raises Damaged above `limit` bytes."""
         with self.open(path) as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
+            is_large = os.fstat(file.fileno()).st_size > limit  # then not a byte of it is read
+            data = b"" if is_large else file.read(limit + 1)
+        if is_large or len(data) > limit:
             raise Damaged(f"{path}: larger than {limit} bytes", "no such file is that large")
         return data
 
@@ -140,18 +139,18 @@ class Host(Processes):
 
         File systems without an inode table (btrfs, overlay on it) count as 2**31 free.
         """
-        here = path
-        while not self.exists(here):
-            here = os.path.dirname(here)
+        here = self._nearest(path)
         info = os.statvfs(self.real(here))
         return info.f_bfree * info.f_frsize, info.f_ffree if info.f_files else 2**31
 
     def device(self, path: str) -> int:
         """st_dev of `path` or of its nearest existing parent."""
-        here = path
-        while not self.exists(here):
-            here = os.path.dirname(here)
-        return self.stat(here).st_dev
+        return self.stat(self._nearest(path)).st_dev
+
+    def _nearest(self, path: str) -> str:
+        while not self.exists(path):
+            path = os.path.dirname(path)
+        return path
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -163,9 +162,15 @@ class Host(Processes):
         """
         ours = split_at_ours(path, STATE_DIR)
         if ours is None:
-            return open_directory(self.real(path))
+            return self._open_fd(path, DIRECTORY)
         parent, parts = ours
-        return open_ours(self.real(parent), parts, parent, make)
+        return open_ours(self._open_fd(parent, DIRECTORY), parts, parent, make)
+
+    def _open_fd(self, path: str, flags: int) -> int:
+        """open(2), links followed; under a prefix so that none leads out, however it is changed."""
+        if self.root == "/" or path.startswith("/proc/"):  # whose links openat2 does not follow
+            return os.open(self.real(path), flags | os.O_CLOEXEC)
+        return open_inside(self.root, path, flags, self.real)
 
     @contextmanager
     def folder(self, path: str) -> Iterator[tuple[int, str]]:
@@ -295,9 +300,7 @@ class Host(Processes):
         A bind mount has its parent's st_dev and yet rename(2) does not cross it, so mountinfo
         (proc_pid_mountinfo(5)) is asked, not st_dev.
         """
-        here = path
-        while not self.exists(here):
-            here = os.path.dirname(here)
+        here = self._nearest(path)
         real = os.path.realpath(self.real(here))
         points = mount_points()
         inside = [p for p in points if p == "/" or real == p or real.startswith(p + "/")]

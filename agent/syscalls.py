@@ -11,6 +11,8 @@ from typing import Union
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _PR_SET_PDEATHSIG = 1
+_SYS_OPENAT2 = 437  # the same on every architecture (asm-generic/unistd.h), from Linux 5.6
+_RESOLVE_IN_ROOT = 0x10
 
 
 def _libc() -> ctypes.CDLL:
@@ -20,6 +22,28 @@ def _libc() -> ctypes.CDLL:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies; for preexec_fn."""
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how (openat2(2))."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)
+    )  # fmt: skip
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """openat2(2) with RESOLVE_IN_ROOT: all links lead inside the directory `root`, at one instant.
+
+    Raises OSError; ENOSYS or EPERM where the kernel, or a container's filter, does not have it.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    name = os.fsencode(path.lstrip("/") or ".")
+    fd = _libc().syscall(_SYS_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return int(fd)
 
 
 def rename_noreplace(

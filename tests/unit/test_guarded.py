@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +16,18 @@ import pytest
 from agent.archive import extract
 from agent.errors import Damaged, Refused
 from agent.host import STATE_DIR, Host
+from agent.syscalls import open_in_root
 
 
 def state(tmp_path: Path) -> Path:
     return tmp_path / STATE_DIR[1:]
 
 
+SWAP = (
+    "import ctypes, sys\n"
+    "libc = ctypes.CDLL(None)\n"
+    "while True: libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2)\n"
+)
 WRITES: dict[str, Callable[[Host, str], object]] = {
     "write": lambda host, below: host.write_atomic(f"{below}/lock.json", b"{}"),
     "append": lambda host, below: host.append_synced(f"{below}/x.jsonl", b"{}\n", 0),
@@ -122,13 +129,8 @@ def test_a_directory_swapped_for_a_link_meanwhile(
     for directory in (data / ".etcd-rescue/work", elsewhere / "work"):
         directory.mkdir(parents=True)
     (data / "link").symlink_to(elsewhere)
-    swap = (
-        "import ctypes, sys\n"
-        "libc = ctypes.CDLL(None)\n"
-        "while True: libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2)\n"
-    )
     ours, link = str(data / ".etcd-rescue"), str(data / "link")
-    swapper = subprocess.Popen([sys.executable, "-c", swap, ours, link])
+    swapper = subprocess.Popen([sys.executable, "-c", SWAP, ours, link])
     host, refused, written = Host(str(tmp_path)), 0, 0
     try:
         while refused < 200 or written < 200:
@@ -157,3 +159,50 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
         socket.socket(socket.AF_UNIX).bind(str(place))
     with pytest.raises((Damaged, OSError)):
         Host("/").read_bytes(str(place))
+
+
+@pytest.mark.reliability(
+    "Hostile input",
+    "below a prefix such as /host, a directory on the way is swapped for a link that leads out,"
+    " while files are read: what is read is always the host's own",
+)
+def test_a_link_out_of_the_prefix_swapped_in_meanwhile(
+    tmp_path: Path, figure: Callable[[str, int], None]
+) -> None:
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        os.close(open_in_root(top, "/", os.O_RDONLY))
+    except OSError:
+        pytest.skip("this kernel has no openat2, or a filter forbids it")
+    finally:
+        os.close(top)
+    root, outside = tmp_path / "host", tmp_path / "outside"
+    for directory, text in ((root / "data", "inside"), (outside, "OUTSIDE")):
+        directory.mkdir(parents=True)
+        (directory / "file").write_text(text)
+    (root / "link").symlink_to(outside)  # below the prefix there is nothing of that name
+    swapper = subprocess.Popen([sys.executable, "-c", SWAP, f"{root}/data", f"{root}/link"])
+    host, read, missed = Host(str(root)), 0, 0
+    try:
+        while read < 300 or missed < 300:
+            try:
+                assert host.read_text("/data/file") == "inside"
+                read += 1
+            except FileNotFoundError:
+                missed += 1
+    finally:
+        swapper.kill()
+        swapper.wait()
+    figure("reads raced against a planted link", read + missed)
+
+
+def test_a_large_file_is_refused_without_reading_it(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Damaged, match="larger than 67108864 bytes"):
+            Host(str(tmp_path)).read_bytes("/journal", 64 * 1024 * 1024)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
