@@ -89,7 +89,8 @@ def main() -> int:
         for future in futures:
             results.append(future.result())
             _tell(results[-1])
-    _write(results, seed)
+            _write(results, seed)  # each time: what was done counts, should the rest be cut off
+    print(f"{sum(ended.total for ended in results):,} inputs; see build/fuzz/results.json")
     return 1 if any(ended.failures for ended in results) else 0
 
 
@@ -107,7 +108,6 @@ def _write(results: list[Ended], seed: int) -> None:
     details: dict[str, Any] = {ended.name: vars(ended) for ended in results}
     text = json.dumps({"seed": seed, "readers": details}, indent=1)
     (FOLDER / "details.json").write_text(text + "\n")
-    print(f"{sum(figures.values()):,} inputs; figures in build/fuzz/results.json")
 
 
 if __name__ == "__main__":
