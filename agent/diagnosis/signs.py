@@ -219,7 +219,17 @@ def is_proved_stopped(survey: Survey) -> bool:
         return False
     if survey.runtime is not None and survey.runtime.sandboxes_ready:
         return False
+    if is_unit_unread(survey):
+        return False
     return survey.config is None or survey.fence is not None
+
+
+def is_unit_unread(survey: Survey) -> bool:
+    """True if there is a unit that starts something, and what cannot be read from it."""
+    unit = survey.unit
+    if unit is None or survey.config is not None or survey.parked:
+        return False
+    return unit.active not in ("", "not-found") and unit.enabled != "masked"
 
 
 def definition(survey: Survey) -> str:

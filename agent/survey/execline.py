@@ -113,7 +113,7 @@ def _through_shell(words: Sequence[str], env: Mapping[str, str], where: str) -> 
     while script and (_ASSIGNED.match(script[0]) or script[0] == "exec"):
         script = script[1:]
     if not script or posixpath.basename(script[0]) != "etcd":
-        raise _not_readable(where, f"starts a shell script, not etcd: {words[1][:60]}")
+        raise _not_readable(where, "starts a shell script, not etcd")
     arguments = tuple(Argument(_shell_value(raw, env), raw, None, True) for raw in script[1:])
     return Command(script[0], arguments)
 

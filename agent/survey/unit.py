@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import stat
 from dataclasses import dataclass, field
 
 from agent.errors import Damaged, RescueError
@@ -17,10 +18,12 @@ from agent.survey.envfile import Assignment, parse_env
 from agent.survey.etcdyaml import parse_config
 from agent.survey.execline import Argument, Command, command
 from agent.survey.flags import from_environment, parse_argv
+from agent.survey.redact import shown_variable
 from agent.survey.unitfile import Setting, Word, parse_unit, specifiers, words
 from agent.survey.unitload import MAX_FILE, UnitFiles
 
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_MAX_FILES = 64
 FLAG, ENVIRONMENT, ENV_FILE, CONFIG_FILE = "flag", "environment", "env-file", "config-file"
 
 
@@ -85,8 +88,11 @@ class UnitView:
 def read_text(host: Host, path: str) -> str:
     """A small text file; bytes that are no UTF-8 are kept as surrogates, and written back as such.
 
-    Not Host.read_text: a comment in another encoding is no reason to give an etcd up.
+    Not Host.read_text: a comment in another encoding is no reason to give an etcd up. Raises
+    Damaged for what is no regular file: a pipe would hold the reader up for ever.
     """
+    if not stat.S_ISREG(host.stat(path).st_mode):
+        raise Damaged(f"{path} is no regular file", "settings are read from regular files only")
     return host.read_bytes(path, MAX_FILE).decode("utf-8", "surrogateescape")
 
 
@@ -141,7 +147,7 @@ def _environment(view: UnitView, settings: _Settings, known: dict[str, str]) -> 
             for word in words(setting):
                 found = _VARIABLE.fullmatch(_told(view, word.text, known, where))
                 if found is None:
-                    view.note(f"{where}: Environment={word.text!r} is not NAME=VALUE")
+                    view.note(f"{where}: a word of Environment= is not NAME=VALUE")
                     continue
                 source = Source(ENVIRONMENT, path, setting.line, word.start, word.end, _fixed(word))
                 view.variables[found.group(1)] = Variable(found.group(2), source)
@@ -188,7 +194,8 @@ def _matching(host: Host, pattern: str) -> list[str]:
         return [pattern] if host.exists(pattern) else []
     import fnmatch
 
-    return [f"{folder}/{n}" for n in host.listdir(folder) if fnmatch.fnmatchcase(n, last)]
+    names = [n for n in host.listdir(folder) if fnmatch.fnmatchcase(n, last)]
+    return [f"{folder}/{name}" for name in names[:_MAX_FILES]]
 
 
 def _env_file(host: Host, view: UnitView, path: str, texts: dict[str, str]) -> None:
@@ -310,7 +317,7 @@ def _config_file(host: Host, view: UnitView, config: str, texts: dict[str, str])
     _document, entries = parse_config(text, path)
     for flag, entry in entries.items():
         start, end = entry.node.start_mark.index, entry.node.end_mark.index
-        view.values[flag] = entry.value
+        view.values[flag] = shown_variable(flag, entry.value)
         number = int(entry.key.start_mark.line) + 1
         view.sources[flag] = Source(CONFIG_FILE, path, number, start, end)
 
