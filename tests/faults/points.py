@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 from tests.faults.gate import Call
@@ -27,7 +29,8 @@ class Point:
     """The `number`-th such call (from 1) of a phase on a host.
 
     phase: a step's ID and action ("07 relocate_data"), begin or end. kind: rename, fsync or
-    journal-write. record: what a journal-write is about to say (intent, done, …). place: of what.
+    journal-write. record: what a journal-write is about to say (intent, done, …). place: of what;
+    source: what is renamed to that.
     """
 
     host: str
@@ -36,6 +39,7 @@ class Point:
     kind: str = ""
     record: str = ""
     place: str = ""
+    source: str = ""
 
     @property
     def key(self) -> str:
@@ -117,8 +121,9 @@ class Track:
             self._agent[call.host] = call.pid
             self._count[call.host, phase] += 1
             place = plainly(call.target or call.path)
+            source = plainly(call.path) if call.target else ""
             number = self._count[call.host, phase]
-            point = Point(call.host, phase, number, _KINDS[call.name], record, place)
+            point = Point(call.host, phase, number, _KINDS[call.name], record, place, source)
             self.points.append(point)
             return point
 
@@ -142,6 +147,31 @@ class Track:
             back = "" if kind == "intent" else f"{kind} "
             self._phase[call.host] = f"{step} {back}{self.actions.get(step, '?')}"
         return kind
+
+
+def not_durable(points: Sequence[Point]) -> list[str]:
+    """Where a run notes something that a power cut could still take back; empty for nowhere.
+
+    points: of an undisturbed run. A write to the journal is synced right after it; and before the
+    next one, the directories that a rename has changed are. What lies under agent/ is left out: it
+    can be sent again.
+    """
+    found = []
+    for host in sorted({point.host for point in points}):
+        ours = [p for p in points if p.host == host and "/etcd-rescue/agent/" not in p.place]
+        for here, after in zip(ours, [*ours[1:], None], strict=True):
+            if here.kind == "journal-write" and (after is None or after.place != here.place):
+                found.append(f"{here}: not synced before {after}")
+        for index, here in enumerate(ours):
+            if here.kind == "rename":
+                synced = {p.place for p in takewhile(_is_no_record, ours[index + 1 :])}
+                changed = {os.path.dirname(here.place), os.path.dirname(here.source)}
+                found += [f"{here}: {folder} not synced" for folder in changed - synced]
+    return found
+
+
+def _is_no_record(point: Point) -> bool:
+    return point.kind != "journal-write"
 
 
 def plainly(path: str) -> str:

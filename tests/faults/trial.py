@@ -12,7 +12,7 @@ from typing import Any
 from tests.faults import gate
 from tests.faults.checkpoint import Checkpoint
 from tests.faults.kinds import REPEATED, SHARES, Fault, strike
-from tests.faults.points import BEGIN, Point, Track
+from tests.faults.points import BEGIN, Point, Track, not_durable
 from tests.faults.proof import (
     Picture,
     aftermath,
@@ -205,6 +205,8 @@ def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any
     with stage.scene(row) as found:
         run = row.start().end().expect(OK, PAUSED)
         points = list(found.track.points)
+        loose = not_durable(points)
+        assert not loose, loose
         if run.code == PAUSED:
             row.resume().expect(OK)
         prove(found)

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.gate import Call
 from tests.faults.kinds import KINDS, REPEATED, faults_of
 from tests.faults.matrix import Results, read_results, repeat, wanted_slice
-from tests.faults.points import Point, Track
+from tests.faults.points import Point, Track, not_durable
 from tests.faults.recipes import ROWS, WITHOUT_A_ROW
 from tests.faults.shim import ALWAYS, filter_code
 from tests.faults.trial import Outcome
@@ -65,6 +65,23 @@ def test_a_step_that_is_begun_again_has_the_same_points() -> None:
     again = [record("intent", "01", 8), sync(pid=8)]
     points = tracked(*RUN[:4], *again)
     assert [p.key for p in points[-4:]] == ["h:01 copy_data:1", "h:01 copy_data:2"] * 2
+
+
+def test_what_a_power_cut_could_take_back_is_seen() -> None:
+    assert not_durable(tracked(record("intent", "01"), sync(), record("done", "01"), sync())) == []
+    moved = Call("h", 7, "renameat2", True, "/a/x", "/b/x")
+    for left_out, told in (("/a", "/a not synced"), ("/b", "/b not synced"), (JOURNAL, "before")):
+        calls = [
+            record("intent", "01"),
+            sync(),
+            moved,
+            sync("/b"),
+            sync("/a"),
+            record("done", "01"),
+        ]
+        kept = [c for c in calls if c.name != "fsync" or c.path != left_out]
+        (problem, *_more) = not_durable(tracked(*kept, *([sync()] * (left_out != JOURNAL))))
+        assert told in problem
 
 
 def test_what_is_no_point() -> None:
