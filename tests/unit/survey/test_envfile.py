@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.survey.envfile import is_plain, parse_env, quoted_like, values
 
@@ -54,3 +56,30 @@ def test_a_value_written_like_another_reads_back(written: str, value: str) -> No
     (found,) = parse_env(text)
     assert is_plain(text, found)
     assert values(parse_env(f"A={quoted_like(text, found, value)}\n")) == {"A": value}
+
+
+_LINE = st.sampled_from(
+    ["A=b", "A='b c'", 'B="x"', "# c", "", "export D=e", "E=a b", "F=\\", "G='x", 'H="y', "I", "=z"]
+)
+
+
+@given(st.lists(_LINE, max_size=8), st.sampled_from(["\n", "\r\n"]), st.data())
+def test_a_changed_value_changes_nothing_else(
+    lines: list[str], end: str, data: st.DataObject
+) -> None:
+    text = end.join(lines)
+    before = parse_env(text)
+    plain = [a for a in before if a.is_valid and is_plain(text, a)]
+    if not plain:
+        return
+    chosen = data.draw(st.sampled_from(plain))
+    value = data.draw(st.sampled_from(["new", "a=b,c=d", "two words", "https://[::1]:2380"]))
+    after = text[: chosen.start] + quoted_like(text, chosen, value) + text[chosen.end :]
+    expected = [(a.name, value if a == chosen else a.value, a.line) for a in before]
+    assert [(a.name, a.value, a.line) for a in parse_env(after)] == expected
+
+
+@given(st.text(alphabet="AB=\\\"'# \t\r\n$é", max_size=60))
+def test_any_text_is_read(text: str) -> None:
+    for found in parse_env(text):
+        assert 0 <= found.line_start <= found.start <= found.end <= len(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.survey.unitfile import parse_unit, specifiers, words
 
@@ -52,3 +54,23 @@ def test_specifiers() -> None:
     told: list[str] = []
     assert specifiers("%n-%%-%q%", {"n": "etcd.service"}, told.append) == "etcd.service-%-%q%"
     assert told == ["%q", "%"]
+
+
+@given(st.text(alphabet="AB=[]\\\"'#; \t\r\n%$x0", max_size=80))
+def test_any_text_is_read(text: str) -> None:
+    for setting in parse_unit(text):
+        for word in words(setting):
+            assert 0 <= word.start < word.end <= len(text)
+
+
+@given(st.lists(st.sampled_from(["--a=b", "'--c d'", "--e", '"--f=g"', "x"]), min_size=1),
+       st.data())  # fmt: skip
+def test_a_changed_word_changes_nothing_else(written: list[str], data: st.DataObject) -> None:
+    text = "[Service]\nExecStart=/etcd \\\n  " + " \\\n  ".join(written) + "\nX=y\n"
+    before = words(parse_unit(text)[0])
+    chosen = data.draw(st.integers(1, len(before) - 1))
+    word = before[chosen]
+    after = words(parse_unit(text[: word.start] + "--new=1" + text[word.end :])[0])
+    expected = [w.text for w in before]
+    expected[chosen] = "--new=1"
+    assert [w.text for w in after] == expected
