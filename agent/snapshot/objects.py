@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from agent.host import Host
 from agent.survey import protobuf
 from agent.survey.bbolt import Database, Element, Page
-from agent.survey.livekeys import HashSet
+from agent.survey.livekeys import Newest, finished_compaction
 from agent.survey.schema import parse_revision
 
 _HEAD = 1024
 _VALUE_HEAD = 192
-_MASK = (1 << 64) - 1
 # k8s:enc:PROVIDER:VERSION:KEY: of the API server's encryption transformers (k8s.io/apiserver,
 # pkg/server/options/encryptionconfig); the identity provider writes none.
 _ENCRYPTED = re.compile(rb"k8s:enc:[a-z0-9]{1,32}:v[0-9]{1,3}:[ -9;-~]{1,128}:")
@@ -39,19 +38,20 @@ class Objects:
 def count_objects(host: Host, path: str) -> Objects:
     """Look at each live key of a database or snapshot file. Raises DamagedAt.
 
-    Flat memory but for 8 to 16 bytes a key (see livekeys).
+    Flat memory but for 8 to 16 bytes a key changed since the last compaction (see livekeys).
     """
-    found, seen = Objects(), HashSet()
+    found = Objects()
     with Database(host, path) as db:
         keys = db.bucket("key")
         if keys is None:
             return found
+        newest = Newest(finished_compaction(db))
         for page, element in keys.walk(backwards=True):
             revision = parse_revision(db, element.key)
             if not element.size:
                 continue
             key, value = _key_and_head(page, element)
-            if seen.add(hash(key) & _MASK) and not revision.tombstone:
+            if newest.is_first(key, revision.main) and not revision.tombstone:
                 _count(found, key, value)
     return found
 

@@ -14,7 +14,7 @@ from agent.snapshot.hashing import Hasher, chunks, hasher
 from agent.snapshot.keyspace import KeySpace
 from agent.survey.bbolt import NO_FREELIST, Database
 from agent.survey.dbcheck import TreeCheck, check_db
-from agent.survey.livekeys import count_live_keys
+from agent.survey.livekeys import count_live_keys, finished_compaction
 from agent.survey.positioned import DamagedAt, PositionedFile
 from agent.survey.schema import parse_revision, read_db
 
@@ -236,12 +236,9 @@ class _Verification:
 def _compaction(db: Database, found: list[Damage]) -> tuple[int, bool]:
     """(revision of the last finished compaction, whether another was begun and not finished)."""
     bucket = db.bucket("meta") if not found else None
-    revisions = []
-    for name in (b"finishedCompactRev", b"scheduledCompactRev"):
-        value = bucket.get(name) if bucket else None
-        revisions.append(parse_revision(db, value).main if value else 0)
-    finished, scheduled = revisions
-    return finished, scheduled > finished
+    value = bucket.get(b"scheduledCompactRev") if bucket else None
+    finished = finished_compaction(db) if bucket else 0
+    return finished, bool(value) and parse_revision(db, value or b"").main > finished
 
 
 def _facts_of(db: DbFacts, path: str, size: int, digest: str, is_hashed: bool) -> SnapshotFacts:

@@ -28,23 +28,47 @@ def iter_keys(host: Host, path: str) -> Iterator[LiveKey]:
     """Each live key once, the one changed last first. Values are not read.
 
     The key space is kept in the order of revisions, so it is read backwards: the first record met
-    of a key is its newest. Of keys met only 64 bits of a hash are remembered (8 to 16 bytes each: a
-    million different keys in 16 MiB); two of a million keys are taken for one with a chance of
-    1 : 3*10**7. A record without content is none: `restore --bump-revision` leaves one to raise the
-    revision. Raises FileNotFoundError, DamagedAt.
+    of a key is its newest. What is remembered of the keys met: see Newest. A
+    record without content is none: `restore --bump-revision` leaves one to raise the revision.
+    Values are not read. Raises FileNotFoundError, DamagedAt.
     """
     with Database(host, path) as db:
         keys = db.bucket("key")
         if keys is None:
             return
-        seen = HashSet()
+        newest = Newest(finished_compaction(db))
         for page, element in keys.walk(backwards=True):
             revision = parse_revision(db, element.key)
             if not element.size:
                 continue
             key = _user_key(page, element)
-            if seen.add(hash(key) & _MASK) and not revision.tombstone:
+            if newest.is_first(key, revision.main) and not revision.tombstone:
                 yield LiveKey(key, revision.main)
+
+
+def finished_compaction(db: Database) -> int:
+    """The revision that was compacted to the end; 0 for none. Raises DamagedAt."""
+    meta = db.bucket("meta")
+    value = meta.get(b"finishedCompactRev") if meta else None
+    return parse_revision(db, value).main if value else 0
+
+
+class Newest:
+    """Tells, of records met backwards, the newest of each key, and remembers little for it.
+
+    A compaction leaves of each key one record at or below its revision: such a record is new unless
+    a later one was met. So only keys changed since are remembered, 64 bits of a hash of each (8 to
+    16 bytes: a million keys in 16 MiB); two of a million are taken for one with a chance of
+    1 : 3*10**7.
+    """
+
+    def __init__(self, compacted: int) -> None:
+        self._compacted, self._seen = compacted, HashSet()
+
+    def is_first(self, key: bytes, revision: int) -> bool:
+        """Whether no later record of this key was met."""
+        value = hash(key) & _MASK
+        return value not in self._seen if revision <= self._compacted else self._seen.add(value)
 
 
 def count_live_keys(host: Host, path: str, prefix: bytes = b"") -> int:
@@ -84,6 +108,17 @@ class HashSet:
         if self._count * 3 > len(self._slots) * 2:
             self._grow()
         return True
+
+    def __contains__(self, value: int) -> bool:
+        value = value or 1
+        slots = self._slots
+        mask = len(slots) - 1
+        at = value & mask
+        while slots[at]:
+            if slots[at] == value:
+                return True
+            at = (at + 1) & mask
+        return False
 
     def _insert(self, value: int) -> bool:
         slots = self._slots

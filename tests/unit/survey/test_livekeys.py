@@ -25,19 +25,28 @@ def write(tmp_path: Path, keys: dict[bytes, bytes]) -> str:
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200))
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200), st.integers(0, 220))
 def test_streams_what_a_dictionary_would_hold(
-    tmp_path: Path, changes: list[tuple[int, bool]]
+    tmp_path: Path, changes: list[tuple[int, bool]], compacted: int
 ) -> None:
+    """After a compaction too, which keeps the newest record of a key up to it."""
     live: dict[bytes, int] = {}
-    rows = {}
+    rows: dict[bytes, bytes] = {}
+    kept: dict[bytes, bytes] = {}
     for main, (number, deleted) in enumerate(changes, 2):
         key = b"/registry/%d" % number
-        rows[revision(main, 0, deleted)] = key_value(key)
+        if main <= compacted:
+            rows.pop(kept.pop(key, b""), None)
+        if main > compacted or not deleted:
+            kept[key] = revision(main, 0, deleted)
+            rows[kept[key]] = key_value(key)
         live.pop(key, None)
         if not deleted:
             live[key] = main
-    found = list(iter_keys(Host(), write(tmp_path, rows)))
+    tree = {b"key": rows, b"meta": {b"finishedCompactRev": revision(compacted)}}
+    path = tmp_path / "db"
+    path.write_bytes(DbMaker().file(tree))
+    found = list(iter_keys(Host(), str(path)))
     assert {(k.key, k.revision) for k in found} == set(live.items())
     assert [k.revision for k in found] == sorted(live.values(), reverse=True)
 
