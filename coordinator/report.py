@@ -98,6 +98,18 @@ def survey_table(observations: Sequence[Observation]) -> None:
     _show(_console(), table, notes)
 
 
+def settings_table(rows: Sequence[dict[str, Any]]) -> None:
+    """One line per setting, with the place it comes from; problems of a host below."""
+    table = _table("HOST", "SETTING", "VALUE", "FROM")
+    notes = []
+    for row in rows:
+        for one in row["settings"]:
+            table.add_row(_cell(row["host"]), _cell(one["flag"]), _cell(one["value"]),
+                          _cell(one["from"]))  # fmt: skip
+        notes += [(plain(row["host"]), problem) for problem in row["problems"]]
+    _show(_console(), table, notes)
+
+
 def _clock(seen: Observation) -> str:
     """By how much its clock is off from this machine's, where that is sure; else nothing."""
     seconds = apart(seen, Observation("", "", clock=(0.0, 0.0)))
