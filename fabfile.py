@@ -6,6 +6,7 @@ from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
 from coordinator.tasks import certificates, look, members, plan_files, rescue, unfinished
 from coordinator.tasks import snapshot as snapshots
+from coordinator.tasks import settings as view
 from coordinator.tasks.common import Options
 
 
@@ -13,6 +14,12 @@ from coordinator.tasks.common import Options
 def survey(options: Options) -> None:
     """Show what is on every host; changes nothing."""
     look.survey(options)
+
+
+@command(*LOOKING, host="the host to show (default: all)")
+def settings(options: Options, host: str | None = None) -> None:
+    """Show what etcd will run with, and where each value comes from."""
+    view.settings(options, host or "")
 
 
 @command("lost", *LOOKING)
