@@ -102,9 +102,15 @@ def _tell(ended: Ended) -> None:
 
 
 def _write(results: list[Ended], seed: int) -> None:
+    """Of each reader the last run counts; one that failed has no figure."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    figures = {ended.name: ended.total for ended in results if not ended.failures}
-    (FOLDER / "results.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    kept = FOLDER / "results.json"
+    figures: dict[str, int] = json.loads(kept.read_text()) if kept.exists() else {}
+    for ended in results:
+        figures.pop(ended.name, 0)
+        if not ended.failures:
+            figures[ended.name] = ended.total
+    kept.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
     details: dict[str, Any] = {ended.name: vars(ended) for ended in results}
     text = json.dumps({"seed": seed, "readers": details}, indent=1)
     (FOLDER / "details.json").write_text(text + "\n")
