@@ -124,6 +124,13 @@ class ParkDefinition(Action[DefinitionArgs]):
                 "somebody or something changed it since; this plan was made for another file",
                 "make a new plan: fab plan",
             )
+        config, strays, _problems = read_watched(ctx.host, ctx.platform)
+        if path not in {config.definition if config else "", *(stray.path for stray in strays)}:
+            raise PreconditionFailed(
+                f"{path} does not run etcd",
+                "only etcd's own definition is ever touched",
+                "fab survey",
+            )
 
     def is_done(self, ctx: Context, args: DefinitionArgs, undo: Optional[Data]) -> bool:
         kind = kind_of(ctx)

@@ -118,6 +118,14 @@ def test_nothing_but_a_definition_is_parked(host: Rooted, path: str) -> None:
         run_all(host, plan_of(("park_definition", {"path": path})))
 
 
+def test_what_runs_no_etcd_is_not_parked(host: Rooted, tmp_path: Path) -> None:
+    other = tmp_path / MANIFEST[1:].replace("etcd.yaml", "kube-apiserver.yaml")
+    other.write_text((tmp_path / MANIFEST[1:]).read_text().replace("etcd", "kube-apiserver"))
+    with pytest.raises(PreconditionFailed, match="does not run etcd"):
+        run_all(host, plan_of(("park_definition", {"path": f"/{other.relative_to(tmp_path)}"})))
+    assert other.exists()
+
+
 def test_a_definition_that_is_a_link_is_not_moved(host: Rooted, tmp_path: Path) -> None:
     manifest = tmp_path / MANIFEST[1:]
     manifest.rename(tmp_path / "etc/etcd.yaml")
