@@ -101,7 +101,7 @@ def needs_only_certificates(member: MemberVerdict) -> bool:
     if member.cause is not None and member.cause.kind != "certificate":
         return False
     down = (MemberState.CRASH_LOOPING, MemberState.STOPPED, MemberState.NO_QUORUM)
-    return member.usable and member.state in down and member.definition == "in-place"
+    return member.usable and member.state in down and member.definition != "missing"
 
 
 def _refuse(recipe: str, seen: str, why: str, next: str) -> Advice:

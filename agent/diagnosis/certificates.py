@@ -182,8 +182,5 @@ def _is_renewable(member: MemberVerdict) -> bool:
         return False
     if member.cause is not None and member.cause.kind != "certificate":
         return False
-    return (
-        (member.runs or member.usable)
-        and member.definition == "in-place"
-        and not (member.open_plan)
-    )
+    is_defined = member.definition in ("in-place", "parked")
+    return (member.runs or member.usable) and is_defined and not member.open_plan

@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.lab.evidence import STATE, require_one_cluster, seed_keys
+from tests.lab.evidence import STATE, require_one_cluster, seed_keys, tree
 from tests.lab.faults import PKI, ids, let_expire, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
-from tests.lab.operator import OK, REFUSED, Ended, fab
+from tests.lab.operator import OK, REFUSED, Ended, fab, start_fab
 
 THREE = ["master-0", "master-1", "master-2"]
 LEAVES = ("server", "peer", "healthcheck-client")
@@ -135,6 +135,7 @@ def test_a_host_that_lost_its_certificates_and_its_ca_comes_back(lab: Lab) -> No
         host.path(f"{PKI}/{name}").unlink()
     host.stop_etcd_kill9()
     wait_for_diagnosis(lambda d: d["target"] == "master-2", "the missing files to be seen")
+    check_taken_back(host)
     ended = rescue("master-2", through="master-0").expect(OK)
     for name in LEAVES:
         require_good(host, name)
@@ -146,6 +147,18 @@ def test_a_host_that_lost_its_certificates_and_its_ca_comes_back(lab: Lab) -> No
     steps = fab("journal", ended.result["plan"][:12]).expect(OK)
     require_unspoken(lab, [authority], steps)
     assert {row["host"] for row in steps.result} >= {"master-2"}
+
+
+def check_taken_back(host: Host) -> None:
+    """A run that dies with the new files in place is taken back, byte for byte."""
+    before = tree(host, "/etc/kubernetes")
+    cut = start_fab("rescue-node", "master-2", "--yes")
+    cut.wait_for(r"ok master-2: issue certificates")
+    cut.kill()
+    assert host.path(f"{PKI}/ca.key").exists()
+    fab("rollback", "--yes").expect(OK)
+    after = tree(host, "/etc/kubernetes")
+    assert after == before
 
 
 def test_all_certificates_ended_in_the_same_night(lab: Lab) -> None:

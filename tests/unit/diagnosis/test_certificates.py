@@ -61,6 +61,15 @@ def test_a_member_that_is_down_for_its_certificates_gets_new_ones(role: str, pro
     assert (diagnosis.recipe, diagnosis.target) == ("renew-certificates", "master-2")
 
 
+def test_a_stopped_one_gets_them_before_it_is_started() -> None:
+    host = LAB.stopped(1, certificates=certificates({"peer": EXPIRED}))
+    assert advice(lab(host)) == ("renew-certificates", "")
+    observations = [LAB.stopped(n) for n in range(3)]
+    bad = certificates({"server": EXPIRED})
+    diagnosis = diagnose([with_survey(o, certificates=bad) for o in observations])
+    assert (diagnosis.state, diagnosis.recipe) == (ClusterState.QUORUM_LOST, "renew-certificates")
+
+
 def test_one_that_serves_still_gets_them_too() -> None:
     host = with_survey(LAB.healthy(1), certificates=certificates({"peer": EXPIRED}))
     diagnosis = diagnose(lab(host))
