@@ -6,12 +6,17 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test lab-versions lab bench faults soak fuzz agent format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
 
 test: check unit lab-test
+	@$(PY) -m tests.reliability --check
+
+# docs/reliability.md anew, from the last `make test` and what faults, soak and fuzz left in build/.
+reliability: .venv/ready
+	$(PY) -m tests.reliability
 
 check: .venv/ready
 	.venv/bin/ruff format --check .
