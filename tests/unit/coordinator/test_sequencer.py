@@ -57,11 +57,13 @@ class Trees(Fleet):
         self.asked.append((host, verb, str(args.get("step", args.get("kind", "")))))
         if verb == "step":
             self.at_once.wait(5)
-        try:
-            plain = codec.to_plain(args)
-            return VERBS[verb](self.hosts[host], plain, on_progress or (lambda text: None))
-        except RescueError as error:
-            raise from_plain(error.to_plain()) from None
+        plain, say = codec.to_plain(args), on_progress or (lambda text: None)
+        while True:
+            try:
+                return VERBS[verb](self.hosts[host], plain, say)
+            except RescueError as error:
+                if "another agent" not in error.seen:  # which a fleet waits for
+                    raise from_plain(error.to_plain()) from None
 
     def is_up(self, host: str) -> bool:
         return host not in self.down
