@@ -61,6 +61,9 @@ def causes(survey: Survey) -> tuple[Cause, ...]:
     fresh = [
         cause for cause in survey.causes if cause.kind != "quorum" and not (0 < cause.time < since)
     ]
+    if survey.unit is not None and survey.unit.active == "inactive":
+        # Ended in good order: what it said of peers and streams on its way out keeps nothing down.
+        fresh = [cause for cause in fresh if cause.kind in ("data", "removed")]
     own = (*_kubelet_cause(survey), *_certificate_causes(survey))
     return tuple(sorted((*fresh, *own), key=_telling))
 

@@ -32,7 +32,8 @@ def test_a_stopped_unit_is_a_stopped_member() -> None:
     found, why = state(**unit("inactive", restarts=7), **in_place)
     assert found is MemberState.STOPPED
     assert "etcd.service is inactive" in why
-    stopped = LAB.stopped(2, **unit("inactive"), **in_place)
+    last = Cause("stream", "network", "lost a stream", "x", "e", "y")
+    stopped = LAB.stopped(2, **unit("inactive"), **in_place, causes=(last,))
     diagnosis = diagnose([LAB.healthy(0), LAB.healthy(1), stopped])
     assert (diagnosis.recipe, diagnosis.target) == ("restart-member", "master-3")
 
