@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.lab import units
 from tests.lab.console import act
 from tests.lab.evidence import power_off, quarantined, require_one_cluster, seed_keys
@@ -35,6 +37,30 @@ def require_membership_in_files(lab: Lab, names: list[str]) -> None:
             pair = f"{other}=https://{lab.hosts[other].address}:2380"
             assert (pair in text) == (other in names), f"{name}: {pair}\n{text}"
         assert "existing" in text, name
+
+
+def require_true_view(lab: Lab) -> None:
+    """The survey's merged view of every unit is what the running etcd was really given."""
+    if lab.options.layout != "systemd":
+        return
+    told = {o["host"]: o["survey"]["config"] for o in fab("survey").expect(OK).result}
+    for name, host in lab.hosts.items():
+        (pid,) = host.etcd_pids()
+        proc = Path(f"/proc/{pid}")
+        environ = dict(
+            e.split("=", 1) for e in proc.joinpath("environ").read_text().split("\0") if e
+        )
+        argv = proc.joinpath("cmdline").read_text().split("\0")[1:-1]
+        config = told[name]
+        assert set(config["sources"]) == set(config["flags"])
+        if "--config-file" in argv:
+            assert config["sources"]["name"].startswith(argv[argv.index("--config-file") + 1])
+            continue
+        given = {
+            k[5:].lower().replace("_", "-"): v for k, v in environ.items() if k.startswith("ETCD_")
+        }
+        given |= {argv[i][2:]: argv[i + 1] for i in range(0, len(argv), 2)}
+        assert config["flags"] == given, name
 
 
 def stop_etcd(lab: Lab, host: Host) -> None:
@@ -81,7 +107,7 @@ def reseeded(lab: Lab) -> None:
 
 def removed(lab: Lab) -> None:
     """remove-member: a host that is gone for good leaves the member list and every definition."""
-    power_off(lab, "master-2")
+    lab.hosts["master-2"].power_cut()
     wait_for_diagnosis(lambda d: d["serving"] == 2, "two serving voters")
     fab("remove-member", "master-2", "--yes").expect(OK)
 
@@ -89,6 +115,7 @@ def removed(lab: Lab) -> None:
 def play(lab: Lab) -> None:
     """The whole story; nothing is lost in it."""
     keys = seed_keys(lab)
+    require_true_view(lab)
     for chapter in (restarted, replaced, reseeded):
         chapter(lab)
         keys |= lab.put_keys(10, f"/registry/{chapter.__name__}/")
