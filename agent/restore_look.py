@@ -18,13 +18,14 @@ from agent.platforms import detect
 from agent.snapshot.backup_set import verify_path
 from agent.snapshot.bulk import INCOMING
 from agent.snapshot.restore_facts import RestoreFacts, ToolFacts
+from agent.survey.watched import read_config
 
 Say = Callable[[str], None]
 
 
 def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
     """Look: {"snapshot": path, "copy": a database file will do, "tool": path, "restores": bool,
-    "more": paths of data to read revisions from}.
+    "more": paths of data to read revisions from, "definition": path of one that is not in place}.
 
     Nothing is changed but that the node's tool may be copied aside. Raises what verify_snapshot and
     find_tool raise.
@@ -38,7 +39,8 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
     more = tuple(str(path) for path in args.get("more", ()))
     modified = host.stat(snapshot).st_mtime if snapshot else 0.0
     try:
-        config = current_config(ctx)
+        definition = _text(args, "definition")
+        config = read_config(host, platform, definition) if definition else current_config(ctx)
     except PreconditionFailed:
         if args.get("restores") is True:
             raise
@@ -49,7 +51,8 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
         found = find_tool(ctx, config, _text(args, "tool"), version)
         tool = ToolFacts(found.name, found.version, found.bumps)
     revisions = find_revisions(host, config.data_dir, more)
-    return RestoreFacts(facts, tool, revisions, modified, found_set)
+    told = config if definition else None
+    return RestoreFacts(facts, tool, revisions, modified, found_set, told)
 
 
 def stage(host: Host, path: str) -> str:

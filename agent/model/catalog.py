@@ -128,7 +128,7 @@ _SPECS = (
     ),
     ActionSpec(
         "restart_kubelet",
-        "restart the kubelet, which clears its crash-loop back-off of up to five minutes",
+        "clear what holds the next start back: restart the kubelet; of a unit, reset its limit",
         "etcd's definition is parked, so that the restart starts nothing half-ready",
         "nothing: other pods keep running over a restart",
     ),
@@ -158,6 +158,12 @@ _SPECS = (
         "it is a learner that has started under the kubelet",
         "nothing: it is a member in good health",
         final=True,
+    ),
+    ActionSpec(
+        "place_definition",
+        "take etcd's definition out of the backup set, and park it",
+        "this host has no definition of etcd, in place or parked",
+        "set the file aside again",
     ),
     ActionSpec(
         "restore_snapshot",

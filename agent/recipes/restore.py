@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent.model.codec import to_plain
 from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberVerdict
 from agent.recipes.builder import PlanBuilder
@@ -124,6 +125,11 @@ class _Maker:
     def _prepare(self, joining: Sequence[str]) -> None:
         size, steps = self._wish.source.size, []
         for host in self._wish.hosts:
+            definition = self._wish.definitions.get(host)
+            if definition is not None:
+                why = "nothing here says how etcd is meant to run; the backup set does"
+                file = to_plain(definition)
+                steps.append(self._step(host, "place_definition", why, **file))
             why = "room for the restored data, and an etcd to run, before anything stops"
             steps.append(self._step(host, "preflight", why, copies=False, incoming=size))
             steps.append(self._restore(host))

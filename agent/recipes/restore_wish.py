@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
@@ -33,6 +33,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class FromSet:
+    """A definition of the backup set. source: where the file lies on its host; path: its place."""
+
+    source: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Wish:
     """What the operator asked for, and what was found out for it.
 
@@ -41,6 +50,8 @@ class Wish:
     the operator's word, what is served or could be. tool: a path on the hosts. rehearse: count the
     keys of the restored data before anything stops. named: members that the snapshot lists, where
     no host's data tells of any: each must be a host that was looked at, or be declared lost.
+    definitions: host → the one of the backup set, for a host that has none; the cluster is given as
+    if it were parked there.
     """
 
     source: Source
@@ -52,6 +63,7 @@ class Wish:
     tool: str = ""
     rehearse: bool = True
     named: tuple[Member, ...] = ()
+    definitions: Mapping[str, FromSet] = field(default_factory=dict)
 
 
 def needed_names(cluster: Cluster, wish: Wish) -> tuple[tuple[str, str], ...]:

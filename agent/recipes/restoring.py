@@ -39,6 +39,14 @@ def _one_cluster(step: Step, scene: Scene) -> Broken:
         yield "restores a membership that is not that of the hosts restored"
 
 
+def place_definition(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
+    """Only on a host that is restored, before anything else is done there."""
+    if step.host not in scene.restores:
+        yield "puts a definition on a host that is not restored"
+    if w.disturbed or step.host in w.copied:
+        yield "puts a definition on a host that was worked on already"
+
+
 def prove_restored(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     """A member of its own cluster alone can serve on loopback."""
     if step.host not in w.copied or step.host not in scene.restores:
@@ -85,3 +93,13 @@ def restored(w: World, scene: Scene, off: frozenset[str]) -> Broken:
     left = scene.surveyed - w.renewed - off
     if not raised and left:
         yield f"at the end: the control plane of {names(left)} remembers revisions to come"
+
+
+RESTORES = (
+    place_definition,
+    restore_snapshot,
+    prove_restored,
+    remove_stale_leases,
+    restart_control_plane,
+)
+"""The rules of the actions that only restores have."""

@@ -15,13 +15,7 @@ from agent.diagnosis.quorum import (
 )
 from agent.model.plan import Step
 from agent.recipes.looks import guard_peers, names, peers_silent, preflight, unguard_peers
-from agent.recipes.restoring import (
-    alone,
-    prove_restored,
-    remove_stale_leases,
-    restart_control_plane,
-    restore_snapshot,
-)
+from agent.recipes.restoring import RESTORES, alone
 from agent.recipes.upkeep import (
     check_authority,
     clear_removed_alarm,
@@ -389,7 +383,7 @@ RULES: dict[str, Rule] = {
         disarm_nospace, clear_removed_alarm,
         restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
         set_initial_cluster,
-        restore_snapshot, prove_restored, remove_stale_leases, restart_control_plane,
+        *RESTORES,
     )
 }  # fmt: skip
 """Action → rule. What has none (the flag by itself, data brought back) is no part of a recipe."""

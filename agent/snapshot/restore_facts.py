@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.diagnosis.revisions import Evidence
+from agent.model.facts import EtcdConfig
 from agent.snapshot.backup_set import BackupSet
 from agent.snapshot.verify import SnapshotFacts
 
@@ -24,7 +25,7 @@ class RestoreFacts:
     """snapshot, tool: None where not asked for. found: revisions that data here stands for.
 
     set: that the snapshot is of. modified: when the snapshot's file was last written, seconds since
-    the epoch; 0 where there is none.
+    the epoch; 0 where there is none. config: of the definition that was asked about.
     """
 
     snapshot: Optional[SnapshotFacts]
@@ -32,3 +33,4 @@ class RestoreFacts:
     found: tuple[Evidence, ...]
     modified: float = 0.0
     set: Optional[BackupSet] = None
+    config: Optional[EtcdConfig] = None

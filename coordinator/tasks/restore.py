@@ -34,6 +34,7 @@ from coordinator.tasks.placing import (
     take_away,
     would_place,
 )
+from coordinator.tasks.set_definitions import with_definitions
 
 _LOOK_SECONDS = 1800.0
 
@@ -69,13 +70,15 @@ def restore(options: Options, asked: Asked) -> None:
         _refuse_corrupt(found)
         looked = _with_named(looked, found, options)
         hosts = _hosts(looked, options, asked)
+        looked, definitions = with_definitions(looked, found, hosts, options)
         lost = _lost(looked.cluster, _draft(looked, asked, hosts, found), options)
         looked = replace(looked, diagnosis=diagnose(looked.observations, lost))
         if options.dry_run:
             placed = would_place(found, hosts)
         else:
             placed = place(looked, found, hosts, asked.tool)
-        wish = _wish(looked, asked, _draft(looked, asked, hosts, found), found, placed)
+        draft = replace(_draft(looked, asked, hosts, found), definitions=definitions)
+        wish = _wish(looked, asked, draft, found, placed)
         plan = plan_restore(looked.cluster, time.time(), replace(wish, lost=lost))
         if asked.rehearse and len(hosts) > 1 and not options.dry_run:
             _rehearse(looked, hosts[0], placed.paths[hosts[0]], found)
@@ -174,7 +177,7 @@ def _draft(looked: Looked, asked: Asked, hosts: tuple[str, ...], found: Found) -
 
 def _wish(looked: Looked, asked: Asked, draft: Wish, found: Found, placed: Placed) -> Wish:
     """The draft with what the hosts say: where the file lies, and how far to raise the revision."""
-    looks = _look(looked, draft.hosts, placed)
+    looks = _look(looked, draft, placed)
     return replace(
         draft,
         source=replace(draft.source, paths=placed.paths),
@@ -183,18 +186,21 @@ def _wish(looked: Looked, asked: Asked, draft: Wish, found: Found, placed: Place
     )
 
 
-def _look(looked: Looked, hosts: Sequence[str], placed: Placed) -> dict[str, RestoreFacts]:
+def _look(looked: Looked, draft: Wish, placed: Placed) -> dict[str, RestoreFacts]:
     """Ask every host that can be reached; those to restore must answer."""
     seen = [o.host for o in looked.observations if o.survey is not None]
 
     def one(host: str) -> RestoreFacts:
-        return look(looked, host, {"restores": host in hosts, "tool": placed.tool})
+        args: dict[str, object] = {"restores": host in draft.hosts, "tool": placed.tool}
+        if host in draft.definitions:
+            args["definition"] = draft.definitions[host].source
+        return look(looked, host, args)
 
     found: dict[str, RestoreFacts] = {}
     for host, answer in fan_out(seen, one).items():
         if not isinstance(answer, RescueError):
             found[host] = answer
-        elif host in hosts:
+        elif host in draft.hosts:
             answer.seen = f"{host}: {answer.seen}"
             raise answer
         else:

@@ -292,6 +292,27 @@ def test_a_proof_that_fails_names_both_numbers(
         run(host, plan, "02")
 
 
+def test_a_definition_of_a_set_is_parked_and_taken_back(taken: Taken, host: Here) -> None:
+    manifest, source = Path(f"{host.root}{MANIFEST}"), "/srv/etcd.yaml"
+    args = {"source": source, "path": MANIFEST, "sha256": sha256(manifest.read_bytes()).hexdigest()}
+    shutil.copy(manifest, f"{host.root}{source}")
+    place = plan_of(("place_definition", args))
+    with pytest.raises(PreconditionFailed, match="has a definition of etcd"):
+        run(host, place)
+
+    manifest.unlink()
+    plan = plan_of(("place_definition", args), ("unpark_definition", {}), created=2.0)
+    run(host, plan)
+    assert manifest.read_bytes() == Path(f"{host.root}{source}").read_bytes()
+    undo(host, plan)
+    assert not manifest.exists()
+    with pytest.raises(PreconditionFailed, match="no etcd definition"):
+        run(host, swap(taken), "01")
+
+    with pytest.raises(PreconditionFailed, match="not the file that the plan"):
+        run(host, plan_of(("place_definition", {**args, "sha256": "0" * 64}), created=3.0))
+
+
 # ---- kills ---------------------------------------------------------------------------------------
 
 

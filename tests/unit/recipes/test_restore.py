@@ -17,7 +17,7 @@ from agent.model.plan import Plan
 from agent.recipes.cluster import Cluster
 from agent.recipes.invariants import check_plan
 from agent.recipes.restore import restore
-from agent.recipes.restore_wish import Source, Wish, needed_names
+from agent.recipes.restore_wish import FromSet, Source, Wish, needed_names
 from tests.unit.builders import DATA, MANIFEST, SHA, Lab, with_survey
 from tests.unit.recipes.making import NOW, anything, as_text, cluster_of, hosts
 
@@ -225,6 +225,22 @@ def test_no_data_anywhere_and_the_definitions_parked() -> None:
     sound(plan, cluster)
     assert plan.promise.voters == THREE
     sound(restore(cluster, NOW, wish(*THREE)), cluster)
+
+
+def test_a_definition_out_of_the_backup_set_comes_first() -> None:
+    gone = {"offline": OfflineFacts(DATA, False)}
+    urls = {"advertise_client_urls": ("https://10.0.0.1:2379",)}
+    bare = with_survey(
+        LAB.stopped(0, **gone), parked_config=LAB.config(0, definition="/set/etcd.yaml", **urls)
+    )
+    cluster = cluster_of([bare, LAB.corrupt(1), LAB.corrupt(2)])
+    file = FromSet("/set/etcd.yaml", MANIFEST, SHA)
+    plan = restore(cluster, NOW, wish("master-1", definitions={"master-1": file}))
+    assert sound(plan, cluster).startswith("|| master-1: place_definition preflight restore_snap")
+    assert args_of(plan, "place_definition") == {
+        "source": "/set/etcd.yaml", "path": MANIFEST, "sha256": SHA,
+    }  # fmt: skip
+    assert args_of(plan, "unpark_definition") == {"path": MANIFEST, "sha256": SHA}
 
 
 def test_members_that_only_the_snapshot_names_are_accounted_for() -> None:
