@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
+from agent.capture import TooMuch, capture
 from agent.errors import CommandFailed
 from agent.log import debug
 from agent.syscalls import die_with_parent
@@ -61,27 +62,25 @@ class Processes:
     ) -> Completed:
         """Run a command of the host without a shell; with no input but the bytes given.
 
-        Raises CommandFailed where it is missing, outlives `timeout` seconds, or ends with an exit
-        code that is not in `ok`.
+        Raises CommandFailed where it is missing, outlives `timeout` seconds, says more than 8 MiB,
+        or ends with an exit code that is not in `ok`.
         """
         command = self.argv(argv)
         shown, start = " ".join(argv), time.monotonic()
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL if input is None else None,
-                input=input,
-                capture_output=True,
-                timeout=timeout,
-                env=clean_env(env),
-                check=False,
-            )
+            code, out, err = capture(command, clean_env(env), timeout, input, _MAX_OUTPUT)
         except FileNotFoundError:
             raise CommandFailed(f"{argv[0]}: no such command on this host") from None
         except subprocess.TimeoutExpired:
             raise CommandFailed(f"`{shown}` did not end within {timeout:g} s") from None
-        debug("ran", argv=argv, code=done.returncode, seconds=round(time.monotonic() - start, 3))
-        result = Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
+        except TooMuch:
+            raise CommandFailed(f"`{shown}` said more than {_MAX_OUTPUT >> 20} MiB") from None
+        except ValueError as error:  # a NUL byte in an argument
+            raise CommandFailed(f"`{shown}` cannot be run: {error}") from None
+        debug("ran", argv=argv, code=code, seconds=round(time.monotonic() - start, 3))
+        result = Completed(
+            tuple(argv), code, out.decode(errors="replace"), err.decode(errors="replace")
+        )
         if result.code not in ok:
             said = (result.stderr.strip() or result.stdout.strip())[-2000:]
             raise CommandFailed(f"`{shown}` ended with exit code {result.code}: {said}")
@@ -201,7 +200,3 @@ def clean_env(extra: Optional[Mapping[str, str]] = None) -> dict[str, str]:
     """The environment every child gets: nothing of ours that could change what it does or says."""
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"
     return {"PATH": path, "LC_ALL": "C", "HOME": "/root", **(extra or {})}
-
-
-def _text(data: bytes) -> str:
-    return data[:_MAX_OUTPUT].decode(errors="replace")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.archive import extract
-from agent.errors import Damaged, Refused
+from agent.errors import CommandFailed, Damaged, Refused
 from agent.host import STATE_DIR, Host
 from agent.syscalls import open_in_root
 
@@ -206,3 +206,46 @@ def test_a_large_file_is_refused_without_reading_it(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+# ---- what commands of the host say ---------------------------------------------------------------
+
+
+@pytest.mark.reliability(
+    "Hostile input",
+    "a command of the host says without end, on stdout or stderr, or never ends: it is killed, with"
+    " a clear error, in bounded memory",
+)
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("yes", "said more than 8 MiB"),
+        ("yes >&2", "said more than 8 MiB"),
+        ("tr '\\0' x </dev/zero", "said more than 8 MiB"),
+        ("sleep 60", "did not end within"),
+        ("sleep 60 & exec sleep 60", "did not end within"),
+        ("exec >&- 2>&-; sleep 60", "did not end within"),
+    ],
+)
+def test_a_command_that_does_not_end_well(script: str, told: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CommandFailed, match=told):
+            Host("/").run(["sh", "-c", script], timeout=2 if "end" in told else 60)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_input_and_output_of_a_command_do_not_wait_for_each_other() -> None:
+    data = os.urandom(3_000_000)
+    done = Host("/").run(["sh", "-c", "od -An -tx1 -v | head -c 5000000"], input=data, timeout=60)
+    assert len(done.stdout) == 5_000_000
+    assert Host("/").run(["true"], input=data).stdout == ""
+    assert Host("/").run(["cat"], input=b"").stdout == ""
+    assert Host("/").run(["cat"]).stdout == ""
+
+
+def test_an_argument_with_a_nul_byte_is_no_crash() -> None:
+    with pytest.raises(CommandFailed, match="null byte"):
+        Host("/").run(["true", "a\0b"])
