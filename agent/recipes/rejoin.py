@@ -65,7 +65,7 @@ def rejoin(
             name=name, peer_urls=urls,
         ),
         step(
-            host, "prejoin", "it catches up outside the kubelet, so no back-off is in the way",
+            host, "prejoin", "it catches up by itself, so no back-off is in the way",
             sources=sources(cluster, members),
         ),
         step(host, "install_data", "with an identity in its data the --initial-* flags are void"),
@@ -75,7 +75,7 @@ def rejoin(
             step(host, "restart_kubelet", "its back-off would delay the start by up to 5 min")
         )
     steps += [
-        step(host, "unpark_definition", "unchanged, so the kubelet starts it at once"),
+        step(host, "unpark_definition", "unchanged, so it is started at once"),
         step(host, "wait_serving", "promoted before it runs, it would cost the quorum",
              learner=True),
         step(acting, "member_promote", "it is in step", name=name, peer_urls=urls),

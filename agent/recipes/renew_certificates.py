@@ -215,6 +215,6 @@ def _restart(builder: PlanBuilder, host: str, definition: Definition) -> list[St
     return [
         builder.step(host, "park_definition", why, **file),
         builder.step(host, "stop_etcd", "the new one must find nothing of the old"),
-        builder.step(host, "unpark_definition", "unchanged, so the kubelet starts it at once",
+        builder.step(host, "unpark_definition", "unchanged, so it is started at once",
                      **file),
     ]  # fmt: skip

@@ -179,7 +179,7 @@ def _stop_and_seed(builder: PlanBuilder, cluster: Cluster, seed: _Seed) -> None:
     watch = "a member that came back could serve writes that this rescue would throw away"
     stop = [step(host, "peers_silent", watch, endpoints=seed.silent)]
     if not seed.definition.is_parked:
-        why = "the kubelet must not run it meanwhile"
+        why = "nothing may start it meanwhile"
         stop.append(step(host, "park_definition", why, **seed.file))
     stop.append(step(host, "stop_etcd", "data is copied only when nobody writes to it"))
     builder.stage(f"Stop etcd on {host}", stop)
@@ -210,7 +210,7 @@ def _start(builder: PlanBuilder, cluster: Cluster, seed: _Seed) -> list[Step]:
     else:
         guard = "old members that come back now must not find the survivor silent"
         steps.append(step(host, "guard_peers", guard))
-        why = "unchanged, so the kubelet starts it at once"
+        why = "unchanged, so it is started at once"
         steps.append(builder.turning_point(host, "unpark_definition", why, **seed.file))
     steps.append(step(host, "wait_serving", "here the outage ends"))
     if not seed.in_manifest:

@@ -94,10 +94,10 @@ def start(builder: PlanBuilder, cluster: Cluster, host: str, definition: Definit
     file = {"path": definition.path, "sha256": definition.sha256}
     steps = []
     if not definition.is_parked:
-        why = "the kubelet does not start it as it is; it is put back right after"
+        why = "nothing starts it as it is; it is put back right after"
         steps.append(builder.step(host, "park_definition", why, **file))
     if not definition.is_parked or cluster.is_crash_looping(host):
-        why = "starts it where it is down, and clears a back-off of up to 5 min"
+        why = "clears what holds the next start back, like a back-off of up to 5 min"
         steps.append(builder.step(host, "restart_kubelet", why))
     why = "its data is intact and it is still a member"
     steps.append(builder.step(host, "unpark_definition", why, **file))
