@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.actions.issuing import OpensslIssuer, Wanted, wanted
+from agent.capture import capture
 from agent.host import Host
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.platforms.kubeadm import Kubeadm
@@ -190,13 +190,12 @@ def test_keys_are_in_no_argument_and_in_no_open_file(
 ) -> None:
     make_authority(tmp_path)
     seen: list[list[str]] = []
-    real_run = subprocess.run
 
-    def spy(argv: Any, *args: Any, **words: Any) -> Any:
+    def spy(argv: Any, *args: Any) -> Any:
         seen.append(list(argv))
-        return real_run(argv, *args, **words)
+        return capture(argv, *args)
 
-    monkeypatch.setattr(subprocess, "run", spy)
+    monkeypatch.setattr("agent.processes.capture", spy)
     old = os.umask(0o022)
     try:
         _certificate, key = issuer(tmp_path).issue(want_of(tmp_path, "server"), NOW.timestamp())
