@@ -17,6 +17,9 @@ from agent.survey.containers import running_containers
 from agent.survey.processes import read_service
 
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_KUBELET = "kubelet.service"
+"""Also where it does not run etcd."""
+
 _GRACE_SECONDS = 10
 """None of them keeps anything that a longer grace would save."""
 
@@ -47,7 +50,7 @@ class RestartControlPlane(Action[RestartArgs]):
         """What must have been started after `since`, seconds of the host's clock."""
         names = {name for name, _id, _created in _running(ctx)}
         units = [f"{name}.service" for name in args.components]
-        units += [ctx.platform.kubelet_unit] if ctx.platform.kubelet_unit else []
+        units.append(ctx.platform.kubelet_unit or _KUBELET)
         active = [u for u in units if read_service(ctx.host, u).active == "active"]
         containers = sorted(names & set(args.components))
         return {"since": ctx.host.now(), "containers": containers, "units": active}
