@@ -29,6 +29,9 @@ from agent.survey.units import (
 
 _DEPENDENTS = ("RequiredBy", "BoundBy", "ConsistsOf")
 _RUNNING = ("active", "activating", "reloading", "deactivating", "maintenance")
+_PATIENCE = 10.0
+"""Seconds for systemd to answer: what a step decides by is not guessed on a busy host."""
+
 _ENV = {"SYSTEMD_IGNORE_CHROOT": "1"}
 
 _BLOCK = """\
@@ -70,7 +73,9 @@ class UnitKind(Kind):
     def parked_digest(
         self, ctx: Context, place: str, path: str, texts: Optional[Texts] = None
     ) -> str:
-        return unit_digest(ctx.host, ctx.platform.unit, texts) if self._is_held(ctx) else ""
+        if not (self._is_held(ctx) and self._is_loaded(ctx)):
+            return ""
+        return unit_digest(ctx.host, ctx.platform.unit, texts)
 
     def is_there(self, ctx: Context, path: str) -> bool:
         return not self._is_held(ctx) and is_startable(ctx.host, ctx.platform.unit)
@@ -78,12 +83,20 @@ class UnitKind(Kind):
     def _is_held(self, ctx: Context) -> bool:
         return ctx.host.exists(block_path(ctx.platform.unit))
 
+    def _is_loaded(self, ctx: Context) -> bool:
+        """Whether systemd has taken the drop-in up: a run may have ended right before it was told.
+
+        Asked of systemd, not of the disk, where it has been for long.
+        """
+        unit = ctx.platform.unit
+        return block_path(unit) in _systemctl(ctx, "show", "--property=DropInPaths", unit)
+
     def remember(self, ctx: Context) -> dict[str, Any]:
         """Units that stop together with etcd's, because they require it, and run now."""
         shown = _systemctl(ctx, "show", f"--property={','.join(_DEPENDENTS)}", ctx.platform.unit)
         names = {name for line in shown.splitlines() for name in line.partition("=")[2].split()}
         services = sorted(name for name in names if name.endswith(".service"))
-        running = [n for n in services if read_service(ctx.host, n).active in _RUNNING]
+        running = [n for n in services if read_service(ctx.host, n, _PATIENCE).active in _RUNNING]
         return {"dependents": running}
 
     def hold(self, ctx: Context, path: str, place: str) -> None:
@@ -96,10 +109,9 @@ class UnitKind(Kind):
             host.makedirs(os.path.dirname(block), 0o755)
             host.write_atomic(block, text.encode(), mode=0o644)
         _systemctl(ctx, "daemon-reload")
-        loaded = _systemctl(ctx, "show", "--property=DropInPaths", unit)
-        if block not in loaded:
+        if not self._is_loaded(ctx):
             raise StepFailed(
-                f"systemd does not take {block}: {loaded.strip() or 'no answer'}",
+                f"systemd does not take {block}",
                 f"{unit} could be started while its data is being worked on",
                 f"look at: systemctl cat {unit}",
             )
@@ -144,7 +156,7 @@ class UnitKind(Kind):
         return self._state(ctx).active in (*_RUNNING, "failed")
 
     def _state(self, ctx: Context) -> Service:
-        return read_service(ctx.host, ctx.platform.unit)
+        return read_service(ctx.host, ctx.platform.unit, _PATIENCE)
 
     def begin_stop(self, ctx: Context) -> float:
         _systemctl(ctx, "stop", "--no-block", ctx.platform.unit)

@@ -92,22 +92,22 @@ def url_port(url: str) -> int:
         return 0
 
 
-def read_service(host: Host, unit: str) -> Service:
+def read_service(host: Host, unit: str, timeout: float = _SERVICE_SECONDS) -> Service:
     """The state of a systemd unit; `active` is "not-found" where systemd knows no such unit.
 
     since: when it became active, else when it last changed. Empty where systemd does not answer.
     """
     booted = host.now() - time.clock_gettime(time.CLOCK_MONOTONIC)
     # Asked from another pid namespace (a debug pod), systemd drops a connection now and then.
-    shown = _show(host, unit) or _show(host, unit)
+    shown = _show(host, unit, timeout) or _show(host, unit, timeout)
     return parse_service(unit, shown, booted)
 
 
-def _show(host: Host, unit: str) -> str:
+def _show(host: Host, unit: str, timeout: float) -> str:
     try:
         return host.run(
             ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", unit],
-            timeout=_SERVICE_SECONDS,
+            timeout=timeout,
             env={"SYSTEMD_IGNORE_CHROOT": "1"},
         ).stdout
     except (CommandFailed, OSError):

@@ -31,7 +31,8 @@ class Units(Rooted):
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
-        self.active, self.loaded, self.said = "active", True, list[str]()
+        self.active, self.said = "active", list[str]()
+        self.takes, self.loaded = True, False
         self.dependents = ""
 
     def run(
@@ -50,7 +51,9 @@ class Units(Rooted):
             if not any(folder.iterdir()):
                 folder.rmdir()
         elif "DropInPaths" in words:
-            out = f"DropInPaths={BLOCK if self.loaded and self.exists(BLOCK) else ''}\n"
+            out = f"DropInPaths={BLOCK if self.loaded else ''}\n"
+        elif argv[1] == "daemon-reload":
+            self.loaded = self.takes and self.exists(BLOCK)
         elif "RequiredBy" in words:
             out = f"RequiredBy={self.dependents}\n"
         elif argv[1] == "show":
@@ -58,7 +61,7 @@ class Units(Rooted):
         elif argv[1] == "stop":
             self.active = "inactive"
         elif argv[1] == "start":
-            self.active = "inactive" if self.exists(BLOCK) else "activating"
+            self.active = "inactive" if self.loaded else "activating"
         return Completed(tuple(argv), 0, out, "")
 
 
@@ -120,7 +123,7 @@ def test_what_requires_etcd_is_started_again(host: Units) -> None:
 
 
 def test_a_block_that_systemd_does_not_take_is_no_block(host: Units) -> None:
-    host.loaded = False
+    host.takes = False
     with pytest.raises(StepFailed, match="does not take"):
         run_all(host, plan_of(("park_definition", {})))
 
@@ -197,3 +200,14 @@ def test_no_flag_is_written_where_a_binary_lies_on_the_host(host: Units) -> None
     args = {"path": UNIT, "sha256": "0"}
     with pytest.raises(PreconditionFailed, match="runs etcd here"):
         run_all(host, plan_of(("seed_in_manifest", args)))
+
+
+def test_a_run_that_ended_before_systemd_was_told_parks_again(host: Units, tmp_path: Path) -> None:
+    plan = plan_of(("park_definition", {}))
+    host.takes = False
+    with pytest.raises(StepFailed):
+        run_all(host, plan)
+    assert (tmp_path / BLOCK[1:]).exists()
+    host.takes, host.said = True, []
+    assert run_all(host, plan) == ["done"]
+    assert "systemctl stop --no-block etcd.service" in host.said
