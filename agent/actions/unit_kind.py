@@ -68,7 +68,8 @@ class UnitKind(Kind):
             )
 
     def digest(self, ctx: Context, path: str) -> str:
-        return "" if self._is_held(ctx) else unit_digest(ctx.host, ctx.platform.unit)
+        is_parked = self._is_held(ctx) and self._is_loaded(ctx)
+        return "" if is_parked else unit_digest(ctx.host, ctx.platform.unit)
 
     def parked_digest(
         self, ctx: Context, place: str, path: str, texts: Optional[Texts] = None
