@@ -28,12 +28,12 @@ from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
 from agent.recipes.reseed import endpoints
 from agent.recipes.restore_wish import (
     Wish,
+    listed,
     losses_of,
     others_of,
     require_declared,
     require_definition,
     require_given_up,
-    strangers,
     summary_of,
 )
 
@@ -179,11 +179,12 @@ class _Maker:
     def _look(self, why: str) -> Step:
         """One look, from the first host restored, at everybody that is not."""
         found = [*endpoints(self._cluster, [m.host for m in self._others])]
-        for member in strangers(self._cluster, self._wish):
+        for name, member in listed(self._cluster, self._wish):
             for url in member.peer_urls:
-                address, name = urlsplit(url).hostname or "", member.name or member.id
+                address = urlsplit(url).hostname or ""
                 found += [(name, address, port_of(url, PEER_PORT)), (name, address, CLIENT_PORT)]
-        return self._step(self._wish.hosts[0], "peers_silent", why, endpoints=found)
+        looked_at = list(dict.fromkeys(found))
+        return self._step(self._wish.hosts[0], "peers_silent", why, endpoints=looked_at)
 
     def _stop(self, hosts: Sequence[str]) -> None:
         watch = "a member that came back could serve writes that this restore would throw away"

@@ -89,6 +89,19 @@ def strangers(cluster: Cluster, wish: Wish) -> list[Member]:
     return [m for m in wish.named if not any(_is(o, m) for o in cluster.observations)]
 
 
+def listed(cluster: Cluster, wish: Wish) -> list[tuple[str, Member]]:
+    """(host, or else the member's name; member) of all that the snapshot lists, but those restored.
+
+    A host without a survey has no other address that is known.
+    """
+    found = []
+    for member in wish.named:
+        hosts = [o.host for o in cluster.observations if _is(o, member)]
+        if not set(hosts) & set(wish.hosts):
+            found.append((hosts[0] if hosts else member.name or member.id, member))
+    return found
+
+
 def _is(observation: Observation, member: Member) -> bool:
     """True if that member's name or address is the host's."""
     addresses = {observation.address, observation.host}

@@ -69,17 +69,19 @@ def restore(options: Options, asked: Asked) -> None:
         found = find(looked, asked.file, asked.no_hash_ok)
         _refuse_corrupt(found)
         looked = _with_named(looked, found, options)
+        every = [o.host for o in looked.observations]
+        wanted = every if asked.all_nodes else _hosts(looked, options, asked)
+        looked, definitions = with_definitions(looked, found, wanted, options)
         hosts = _hosts(looked, options, asked)
-        looked, definitions = with_definitions(looked, found, hosts, options)
-        lost = _lost(looked.cluster, _draft(looked, asked, hosts, found), options)
-        looked = replace(looked, diagnosis=diagnose(looked.observations, lost))
-        if options.dry_run:
-            placed = would_place(found, hosts)
-        else:
-            placed = place(looked, found, hosts, asked.tool)
         draft = replace(_draft(looked, asked, hosts, found), definitions=definitions)
+        draft = replace(draft, lost=_lost(looked.cluster, draft, options))
+        looked = replace(looked, diagnosis=diagnose(looked.observations, draft.lost))
+        placed = would_place(found, hosts)
+        plan_restore(looked.cluster, 0.0, _with(draft, placed))  # refused before anything is sent
+        if not options.dry_run:
+            placed = place(looked, found, hosts, asked.tool)
         wish = _wish(looked, asked, draft, found, placed)
-        plan = plan_restore(looked.cluster, time.time(), replace(wish, lost=lost))
+        plan = plan_restore(looked.cluster, time.time(), wish)
         if asked.rehearse and len(hosts) > 1 and not options.dry_run:
             _rehearse(looked, hosts[0], placed.paths[hosts[0]], found)
         try:
@@ -178,12 +180,12 @@ def _draft(looked: Looked, asked: Asked, hosts: tuple[str, ...], found: Found) -
 def _wish(looked: Looked, asked: Asked, draft: Wish, found: Found, placed: Placed) -> Wish:
     """The draft with what the hosts say: where the file lies, and how far to raise the revision."""
     looks = _look(looked, draft, placed)
-    return replace(
-        draft,
-        source=replace(draft.source, paths=placed.paths),
-        bump=_bump(looked, asked, draft.hosts, found, looks),
-        tool=placed.tool,
-    )
+    raised = _bump(looked, asked, draft.hosts, found, looks)
+    return replace(_with(draft, placed), bump=raised, tool=placed.tool)
+
+
+def _with(draft: Wish, placed: Placed) -> Wish:
+    return replace(draft, source=replace(draft.source, paths=placed.paths))
 
 
 def _look(looked: Looked, draft: Wish, placed: Placed) -> dict[str, RestoreFacts]:

@@ -259,10 +259,14 @@ def test_members_that_only_the_snapshot_names_are_accounted_for() -> None:
         ["master-3", "10.0.0.3", 2379],
     ]
 
-    off = cluster_of(
-        [LAB.crash_looping(0, None, **gone), LAB.unreachable(1), LAB.crash_looping(2, None, **gone)]
-    )
+    urls = {"advertise_client_urls": ("https://10.0.0.1:2379",)}
+    first = LAB.crash_looping(0, None, config=LAB.config(0, **urls), **gone)
+    off = cluster_of([first, LAB.unreachable(1), LAB.crash_looping(2, None, **gone)])
     assert [name for name, _ in needed_names(off, asked)] == ["master-2"]
+    plan = restore(off, NOW, replace(asked, lost=("master-2",)))
+    sound(plan, off)
+    looked_at = {tuple(e[:2]) for e in args_of(plan, "peers_silent")["endpoints"]}
+    assert looked_at == {("master-2", "10.0.0.2"), ("master-3", "10.0.0.3")}
 
 
 def test_a_broken_plan_is_caught() -> None:
