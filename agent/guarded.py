@@ -114,7 +114,7 @@ def _in_the_way(fd: int, part: str, seen: str) -> Refused:
     return Refused(
         f"{seen} is in the way: it is a link",
         "a directory of ours is never one: who put it there would choose what is written where",
-        f"ls -ld {seen}; then take it away",
+        f"ls -ld {seen}; then take it away (to have it on another disk, mount that there)",
     )
 
 

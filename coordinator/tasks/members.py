@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
+import codecs
 import shlex
 import sys
 from collections.abc import Sequence
 
 from invoke.exceptions import Exit
 
-from agent.errors import Refused, Unreachable, UsageError
+from agent.errors import Refused, Unreachable, UsageError, plain
+from agent.model.codec import parse_json
 from agent.model.verdict import MemberState
 from coordinator.console import is_interactive
 from coordinator.tasks.common import Looked, Options, looking
@@ -40,7 +41,7 @@ def etcdctl(options: Options, host: str, words: Sequence[str]) -> None:
     with looking(options, host, blind=True) as looked:
         where = _where(looked, host)
         asked = {"args": list(words)}
-        done = looked.fleet.channel(where).call("etcdctl", asked, _DAY, _show)
+        done = looked.fleet.channel(where).call("etcdctl", asked, _DAY, Output().show)
     sys.stdout.flush()
     if done["code"]:
         raise Exit(code=done["code"] if done["code"] > 0 else 128 - done["code"])
@@ -48,20 +49,39 @@ def etcdctl(options: Options, host: str, words: Sequence[str]) -> None:
 
 def hints(words: Sequence[str]) -> list[str]:
     """What to say about these words before they are carried out."""
-    plain = [word for word in words if not word.startswith("-")]
+    bare = [word for word in words if not word.startswith("-")]
     return [
         text
         for pattern, text in HINTS
-        if any(tuple(plain[i : i + len(pattern)]) == pattern for i in range(len(plain)))
+        if any(tuple(bare[i : i + len(pattern)]) == pattern for i in range(len(bare)))
     ]
 
 
-def _show(text: str) -> None:
-    for name, data in json.loads(text).items():
-        stream = sys.stdout if name == "out" else sys.stderr
-        stream.flush()
-        stream.buffer.write(base64.b64decode(data))
-        stream.buffer.flush()
+class Output:
+    """What etcdctl says on the host, said here: byte for byte, but to a terminal only as text.
+
+    Keys and values are anybody's, and could hold what drives a terminal.
+    """
+
+    def __init__(self) -> None:
+        make = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {name: make(errors="replace") for name in ("out", "err")}
+
+    def show(self, text: str) -> None:
+        """Say one piece. Raises Unreachable where it is none."""
+        try:
+            said = parse_json(text, "")
+            pieces = {name: base64.b64decode(data, validate=True) for name, data in said.items()}
+        except (UsageError, ValueError, TypeError, AttributeError):
+            raise Unreachable("what should be etcdctl's output is not an agent's word") from None
+        for name, data in pieces.items():
+            stream = sys.stdout if name == "out" else sys.stderr
+            stream.flush()
+            if stream.isatty():
+                decoded = self._decoders["out" if name == "out" else "err"].decode(data)
+                data = "\t".join(map(plain, decoded.split("\t"))).encode()
+            stream.buffer.write(data)
+            stream.buffer.flush()
 
 
 def _where(looked: Looked, host: str) -> str:
@@ -92,7 +112,7 @@ def join_command(options: Options, host: str, through: str, run: bool) -> None:
         words = [str(word) for word in made["command"]]
         if not run:
             progress.say(f"for {host or 'the new host'}, as root; whoever has it can join: 2 hours")
-            print(shlex.join(words))
+            print(plain(shlex.join(words)))
             return
         looked.fleet.channel(host).call("run_join", {"command": words}, 1200, progress.say)
         progress.say(f"{host} has joined; look at it: fab -H {source} diagnose")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import sys
@@ -13,10 +14,11 @@ import pytest
 import yaml
 
 from agent.diagnosis.cluster import diagnose
-from agent.errors import Refused, RescueError, plain
+from agent.errors import Refused, RescueError, Unreachable, plain
 from agent.model.codec import json_text, to_plain
 from agent.model.plan import Stage, Step
 from coordinator import console, report
+from coordinator.tasks.members import Output
 from tests.unit.builders import Lab
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\u202e\u200b\x85b"
@@ -115,3 +117,30 @@ def test_questions(terminal: Callable[[], str], monkeypatch: pytest.MonkeyPatch)
 
 def test_text_that_is_fine_stays_as_it_is() -> None:
     assert plain("ä ö 日本 -> ok\nnext") == "ä ö 日本 -> ok\nnext"
+
+
+@CASE
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_output_of_etcdctl(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    """Values are anybody's: text to a terminal, the very bytes to a pipe."""
+    kept = io.BytesIO()
+    stream = io.TextIOWrapper(kept, encoding="utf-8")
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    value, shown = f"key\tä {EVIL}\n".encode(), Output()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        for at in range(0, len(value), 3):  # also in the middle of a character
+            piece = base64.b64encode(value[at : at + 3]).decode()
+            shown.show(json.dumps({"out": piece}))
+    if is_terminal:
+        text = kept.getvalue().decode()
+        require_text(text.replace("\t", ""))
+        assert text.startswith("key\tä a\\x1b]0;owned")
+    else:
+        assert kept.getvalue() == value
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"out": 1}', '{"out": "%%%"}', "{" * 5000, "null"])
+def test_output_that_is_none(text: str) -> None:
+    with pytest.raises(Unreachable):
+        Output().show(text)
