@@ -6,13 +6,12 @@ import argparse
 import dataclasses
 import getpass
 import io
-import json
 import os
 import sys
 from typing import Any, Optional
 
 from agent import __version__
-from agent.errors import RescueError, UsageError
+from agent.errors import RescueError, UsageError, plain
 from agent.host import Host
 from agent.model.catalog import CATALOG
 from agent.processes import forbid_core_dumps
@@ -40,7 +39,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        said = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        print(plain(said), file=sys.stderr)
         if isinstance(error, PermissionError) and os.geteuid() != 0:
             print("next: run this as root (sudo)", file=sys.stderr)
         return RescueError.exit_code
@@ -96,21 +96,27 @@ def _session(args: argparse.Namespace, host: Host) -> int:
 
 
 def _survey(args: argparse.Namespace, host: Host) -> None:
-    from agent.model.codec import to_plain
+    from agent.model.codec import json_text
     from agent.survey.take import take_survey
 
-    print(json.dumps(to_plain(take_survey(host)), indent=2, ensure_ascii=False))
+    print(json_text(take_survey(host)))
 
 
 def _journal(args: argparse.Namespace, host: Host) -> None:
     from agent.verbs import journal
 
     found = journal(host, {"plan": args.plan} if args.plan else {}, _say)
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    print(_json(found))
 
 
 def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
+    print(plain(f"  {text}"), file=sys.stderr, flush=True)
+
+
+def _json(value: Any) -> str:
+    from agent.model.codec import json_text  # loads dacite, which most verbs do without
+
+    return json_text(value)
 
 
 def _resume(args: argparse.Namespace, host: Host) -> None:
@@ -191,7 +197,7 @@ def _single_action(args: argparse.Namespace, host: Host) -> None:
 
     values = parse_values(action_named(args.action).args_type, args.args)
     outcome = run_single(host, args.action, values, _holder(), _say, args.dry_run)
-    print(json.dumps(outcome, indent=2, ensure_ascii=False))
+    print(_json(outcome))
 
 
 if __name__ == "__main__":

@@ -87,4 +87,6 @@ def _told(act: Callable[[], None]) -> None:
 
 
 def _print(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    from agent.model.codec import json_text
+
+    print(json_text(value))
