@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.diagnosis.revisions import Evidence, bump
+from agent.diagnosis.revisions import Bump, Evidence, bump
 from agent.errors import Refused
 from agent.model.facts import Observation, OfflineFacts
 from agent.model.plan import Plan
@@ -20,6 +20,7 @@ from agent.recipes.restore import restore
 from agent.recipes.restore_wish import FromSet, Source, Wish, needed_names
 from tests.unit.builders import DATA, MANIFEST, SHA, Lab, with_survey
 from tests.unit.recipes.making import NOW, anything, as_text, cluster_of, hosts
+from tests.unit.recipes.mutants import mutants
 
 LAB = Lab(3)
 SNAPSHOT = "ef" * 32
@@ -289,6 +290,25 @@ def test_a_broken_plan_is_caught() -> None:
     steps = (plan.stages[0].steps[0], one_token, *plan.stages[0].steps[2:])
     mixed = replace(plan, stages=(replace(plan.stages[0], steps=steps), *plan.stages[1:]))
     assert any("token" in text for text in check_plan(mixed, cluster))
+
+
+@pytest.mark.parametrize("names", [("master-1",), THREE])
+@pytest.mark.parametrize("raised", [BUMP, None], ids=["raised", "restarted"])
+def test_no_step_may_be_left_out(names: tuple[str, ...], raised: Optional[Bump]) -> None:
+    """But what only saves time, a second fence, and a look where nobody else is."""
+    cluster = cluster_of(ALL_CORRUPT)
+    plan = restore(cluster, NOW, wish(*names, bump=raised))
+    passed = [
+        what.split()[2]
+        for kind, what, mutant in mutants(plan)
+        if kind == "drop" and not check_plan(mutant, cluster)
+    ]
+    harmless = (
+        {"restart_kubelet", "fence"} if len(names) == 1 else {"restart_kubelet", "peers_silent"}
+    )
+    assert set(passed) <= harmless
+    fences = [step for step in plan.steps() if step.action == "fence"]
+    assert passed.count("fence") == len(fences) // 2  # the one right before the rejoin
 
 
 # ---- every mix of states -------------------------------------------------------------------------
