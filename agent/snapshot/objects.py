@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
 from agent.host import Host
 from agent.survey import protobuf
-from agent.survey.bbolt import Database, Element, Page
+from agent.survey.bbolt import HEADER_SIZE, Database, Page
 from agent.survey.livekeys import Newest, finished_compaction
-from agent.survey.schema import parse_revision
+from agent.survey.schema import REVISION_SIZE
 
-_HEAD = 1024
 _VALUE_HEAD = 192
+_KEY, _VALUE = 0x0A, 0x2A  # mvccpb.KeyValue: fields 1 and 5, of length
 # k8s:enc:PROVIDER:VERSION:KEY: of the API server's encryption transformers (k8s.io/apiserver,
 # pkg/server/options/encryptionconfig); the identity provider writes none.
 _ENCRYPTED = re.compile(rb"k8s:enc:[a-z0-9]{1,32}:v[0-9]{1,3}:[ -9;-~]{1,128}:")
-_GROUPED = ("services",)
+_ROOTS = (b"registry", b"kubernetes.io", b"openshift.io")
+_GROUPED = (b"services",)
 """Kinds that have one more level: services/specs, services/endpoints."""
 
 
@@ -36,35 +38,51 @@ class Objects:
 
 
 def count_objects(host: Host, path: str) -> Objects:
-    """Look at each live key of a database or snapshot file. Raises DamagedAt.
+    """Look at each live key of a verified database or snapshot file. Raises DamagedAt.
 
     Flat memory but for 8 to 16 bytes a key changed since the last compaction (see livekeys).
     """
-    found = Objects()
+    counts: Counter[tuple[bytes, bytes]] = Counter()
     with Database(host, path) as db:
         keys = db.bucket("key")
-        if keys is None:
-            return found
         newest = Newest(finished_compaction(db))
-        for page, element in keys.walk(backwards=True):
-            revision = parse_revision(db, element.key)
-            if not element.size:
-                continue
-            key, value = _key_and_head(page, element)
-            if newest.is_first(key, revision.main) and not revision.tombstone:
-                _count(found, key, value)
+        for page in keys.leaves(backwards=True) if keys else ():
+            try:
+                _count(page, newest, counts)
+            except (protobuf.Malformed, IndexError, struct.error) as error:
+                raise page.damaged(f"page {page.id}: not as etcd writes it: {error}") from None
+    return _told(counts)
+
+
+def _count(page: Page, newest: Newest, counts: Counter[tuple[bytes, bytes]]) -> None:
+    """Count the newest records of a leaf by (kind, encryption prefix).
+
+    Records without content raise the revision and are no keys.
+    """
+    data = page.slice(0, page.size)
+    fields = struct.unpack_from(f"{page.db.layout.order}{4 * page.count}I", data, HEADER_SIZE)
+    for row in range(page.count - 1, -1, -1):
+        _flags, pos, size, length = fields[4 * row : 4 * row + 4]
+        at = HEADER_SIZE + 16 * row + pos
+        if not length:
+            continue
+        main = int.from_bytes(data[at : at + 8], "big")
+        key, value = _key_and_head(data, at + size, length)
+        if newest.is_first(key, main) and size == REVISION_SIZE:
+            match = _ENCRYPTED.match(value)
+            counts[_kind(key), match[0] if match else b""] += 1
+
+
+def _told(counts: Counter[tuple[bytes, bytes]]) -> Objects:
+    found = Objects()
+    for (name, encryption), count in counts.items():
+        kind, prefix = name.decode("utf-8", "replace"), encryption.decode("ascii")
+        found.keys += count
+        found.kinds[kind] += count
+        found.prefixes[prefix] += count
+        if prefix:
+            found.encrypted.setdefault(prefix, set()).add(kind)
     return found
-
-
-def _count(found: Objects, key: bytes, value: bytes) -> None:
-    kind = kind_of(key)
-    match = _ENCRYPTED.match(value)
-    prefix = match[0].decode("ascii") if match else ""
-    found.keys += 1
-    found.kinds[kind] += 1
-    found.prefixes[prefix] += 1
-    if prefix:
-        found.encrypted.setdefault(prefix, set()).add(kind)
 
 
 def kind_of(key: bytes) -> str:
@@ -73,41 +91,37 @@ def kind_of(key: bytes) -> str:
     /registry/RESOURCE/…, /registry/GROUP/RESOURCE/…; OpenShift has /kubernetes.io/… and
     /openshift.io/… in place of /registry/. Anything else is "other".
     """
-    parts = key.decode("utf-8", "replace").split("/")
-    if len(parts) < 4 or parts[0] or parts[1] not in ("registry", "kubernetes.io", "openshift.io"):
-        return "other"
-    if "." in parts[2] or parts[2] in _GROUPED:
-        return f"{parts[2]}/{parts[3]}"
-    return parts[2]
+    return _kind(key).decode("utf-8", "replace")
 
 
-def _key_and_head(page: Page, element: Element) -> tuple[bytes, bytes]:
-    """The key, and the beginning of the value, of the mvccpb.KeyValue that an element holds."""
-    size = min(_HEAD, element.size)
-    while True:
-        data = page.slice(element.offset, size)
-        try:
-            return _parse(data)
-        except (protobuf.Malformed, IndexError) as error:
-            if size == element.size:
-                raise page.damaged(f"page {page.id}: not a KeyValue: {error}") from None
-        size = min(8 * size, element.size)
+def _kind(key: bytes) -> bytes:
+    parts = key.split(b"/", 4)
+    if len(parts) < 4 or parts[0] or parts[1] not in _ROOTS:
+        return b"other"
+    kind = parts[2]
+    return kind + b"/" + parts[3] if b"." in kind or kind in _GROUPED else kind
 
 
-def _parse(data: bytes) -> tuple[bytes, bytes]:
-    """Fields 1 (key) and 5 (value); all of the key and 192 bytes of the value must be in `data`."""
-    key, at = b"", 0
-    while at < len(data):
-        tag, at = protobuf.varint(data, at)
-        number, at = protobuf.varint(data, at)
+def _key_and_head(data: bytes, at: int, size: int) -> tuple[bytes, bytes]:
+    """The key, and the beginning of the value, of the mvccpb.KeyValue there.
+
+    Fields 1 (key) and 5 (value) have a length, the others are varints. Raises Malformed,
+    IndexError.
+    """
+    key, value, end = b"", b"", at + size
+    while at < end:
+        tag, at = data[at], at + 1
         if tag & 7 == 0:
+            while data[at] > 127:
+                at += 1
+            at += 1
             continue
-        if tag & 7 != 2:
-            raise protobuf.Malformed(f"proto: wire type {tag & 7}")
-        if at + (number if tag >> 3 == 1 else min(number, _VALUE_HEAD)) > len(data):
-            raise protobuf.Malformed(protobuf.UNEXPECTED_EOF)
-        if tag >> 3 == 5:
-            return key, data[at : at + _VALUE_HEAD]
-        key = data[at : at + number] if tag >> 3 == 1 else key
+        number, at = protobuf.varint(data, at)
+        if tag & 7 != 2 or at + number > end:
+            raise protobuf.Malformed(f"proto: field {tag >> 3} does not fit")
+        if tag == _KEY:
+            key = data[at : at + number]
+        elif tag == _VALUE:
+            value = data[at : at + min(number, _VALUE_HEAD)]
         at += number
-    return key, b""
+    return key, value

@@ -302,25 +302,31 @@ class Bucket:
         file has, so any garbage comes to an end.
         """
         step = -1 if backwards else 1
+        previous = None
+        for page in self.leaves(backwards):
+            for at in range(page.count)[::step]:
+                element = page.element(at)
+                if previous is not None and (element.key >= previous) != (step > 0):
+                    raise page.damaged(f"page {page.id}: keys are not in order")
+                if element.key == previous:
+                    raise page.damaged(f"page {page.id}: the same key twice")
+                previous = element.key
+                yield page, element
+
+    def leaves(self, backwards: bool = False) -> Iterator[Page]:
+        """Every leaf page in order; one page per level is held. Raises DamagedAt as `walk` does."""
+        step = -1 if backwards else 1
         stack: list[tuple[Page, int]] = [(self._root, self._first(self._root, step))]
-        visits, previous = 0, None
+        visits = 0
         while stack:
             page, at = stack.pop()
-            if not 0 <= at < page.count:
-                continue
-            stack.append((page, at + step))
-            if not page.is_leaf:
+            if page.is_leaf:
+                yield page
+            elif 0 <= at < page.count:
                 visits += 1
+                stack.append((page, at + step))
                 child = self._descend(page, at, len(stack), visits)
                 stack.append((child, self._first(child, step)))
-                continue
-            element = page.element(at)
-            if previous is not None and (element.key >= previous) != (step > 0):
-                raise page.damaged(f"page {page.id}: keys are not in order")
-            if element.key == previous:
-                raise page.damaged(f"page {page.id}: the same key twice")
-            previous = element.key
-            yield page, element
 
     @staticmethod
     def _first(page: Page, step: int) -> int:
