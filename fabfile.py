@@ -5,8 +5,9 @@ from __future__ import annotations
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
 from coordinator.tasks import certificates, look, members, plan_files, rescue, unfinished
-from coordinator.tasks import snapshot as snapshots
+from coordinator.tasks import restore as restoring
 from coordinator.tasks import settings as view
+from coordinator.tasks import snapshot as snapshots
 from coordinator.tasks.common import Options
 
 
@@ -59,6 +60,37 @@ def rescue_quorum(options: Options) -> None:
 def remove_member(options: Options, name: str) -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
     rescue.remove_member(options, name)
+
+
+@command(
+    "lost", *CHANGING, repeated=("also",),
+    file="a snapshot file or backup set, here or HOST:/path",
+    all_nodes="restore all hosts at once, instead of one that the others join",
+    on="the host to restore (default: where the file lies, or the first one)",
+    discard_current="give up what the cluster serves now",
+    no_rehearsal="do not count the restored keys before anything stops",
+    no_hash_ok="take a copy of a database file, which has no hash of its own",
+    at_least="a revision that was served: the restored ones begin above it",
+    also="another snapshot or data directory, for its revision (repeat for each)",
+    tool="an etcdutl to restore with, here or HOST:/path",
+)  # fmt: skip
+def restore(
+    options: Options,
+    file: str,
+    also: tuple[str, ...],
+    all_nodes: bool = False,
+    on: str = "",
+    discard_current: bool = False,
+    no_rehearsal: bool = False,
+    no_hash_ok: bool = False,
+    at_least: int = 0,
+    tool: str = "",
+) -> None:
+    """Restore a snapshot: on one host that the others then join, or on all at once."""
+    asked = restoring.Asked(
+        file, all_nodes, on, discard_current, not no_rehearsal, no_hash_ok, at_least, also, tool
+    )
+    restoring.restore(options, asked)
 
 
 @command(*CHANGING, host="the host whose certificates are all made anew")
