@@ -15,6 +15,7 @@ from typing import Any, Optional
 from agent import __version__
 from agent.errors import Damaged, Refused
 from agent.host import STATE_DIR, Host
+from agent.locks import only_agent
 from agent.model.facts import EtcdConfig
 from agent.new_tree import NewTree
 from agent.platforms import detect
@@ -164,8 +165,9 @@ def _of_directory(
             "there is nothing to take a snapshot of",
             "fab survey",
         )
-    sources = dict(_data_files(host, config))
-    with _locked(host, config, database), NewTree(host, part) as tree:
+    # No step of a plan may move the data while it is copied: half of each would be no copy.
+    with only_agent(host), _locked(host, config, database), NewTree(host, part) as tree:
+        sources = dict(_data_files(host, config))
         _require_space(host, sum(host.stat(path).st_size for path in sources))
         say("etcd is stopped: copying its database and log")
         rows = [_copy(host, tree, path, to, "data") for path, to in sources.items()]
