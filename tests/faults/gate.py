@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults import shim
@@ -37,12 +37,12 @@ _CWD = -100  # AT_FDCWD
 class Call:
     """One system call, before it is carried out. path, target: the host's own names.
 
-    by_agent: by the main thread of the agent itself; else by a process that it started.
-    data: what is to be written, of a write; argv: of an exec.
+    agent: the process of the agent. by_agent: its main thread calls; else a process that it
+    started. data: what is to be written, of a write; argv: of an exec.
     """
 
     host: str
-    pid: int
+    agent: int
     name: str
     by_agent: bool
     path: str = ""
@@ -121,7 +121,8 @@ class Gate:
                 continue  # it was killed meanwhile
             id, pid, _flags, number, _arch, _ip, *args = struct.unpack("QIIiIQ6Q", message)
             try:
-                self._watch(_read_call(host, pid, pid == agent, _NAMES[number], args))
+                base = Call(host, agent, _NAMES[number], by_agent=pid == agent)
+                self._watch(_read_call(base, pid, args))
             except Exception as error:
                 self.errors.append(error)
             with contextlib.suppress(OSError):
@@ -129,22 +130,21 @@ class Gate:
         os.close(listener)
 
 
-def _read_call(host: str, pid: int, by_agent: bool, name: str, args: list[int]) -> Call:
+def _read_call(base: Call, pid: int, args: list[int]) -> Call:
     try:
-        if name == "rename":
-            return Call(host, pid, name, by_agent, _text(pid, args[0]), _text(pid, args[1]))
-        if name.startswith("rename"):
+        if base.name == "rename":
+            return replace(base, path=_text(pid, args[0]), target=_text(pid, args[1]))
+        if base.name.startswith("rename"):
             path, target = _path_at(pid, args[0], args[1]), _path_at(pid, args[2], args[3])
-            return Call(host, pid, name, by_agent, path, target)
-        if name.startswith("exec"):
-            argv = _words(pid, args[2 if name == "execveat" else 1])
-            return Call(host, pid, name, by_agent, argv=argv)
+            return replace(base, path=path, target=target)
+        if base.name.startswith("exec"):
+            return replace(base, argv=_words(pid, args[2 if base.name == "execveat" else 1]))
         path = os.readlink(f"/proc/{pid}/fd/{args[0]}")
-        is_record = name == "write" and by_agent and "/journal/" in path
+        is_record = base.name == "write" and base.by_agent and "/journal/" in path
         data = _memory(pid, args[1], min(args[2], 1 << 20)) if is_record else b""
-        return Call(host, pid, name, by_agent, path, data=data)
+        return replace(base, path=path, data=data)
     except OSError:
-        return Call(host, pid, name, by_agent)  # it is gone
+        return base  # it is gone
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:

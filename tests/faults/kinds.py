@@ -71,7 +71,7 @@ def strike(lab: Lab, fault: Fault, call: gate.Call, run: Running) -> Callable[[]
     if fault.how != "reattach":
         run.kill()
     if fault.kind == "agent-kill":
-        gate.kill(call.pid)
+        gate.kill(call.agent)
     elif fault.kind == "ssh-cut":
         return _cut(host, fault)
     elif fault.kind == "power-cut":

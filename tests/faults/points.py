@@ -1,4 +1,7 @@
-"""What a point is: one rename, one fsync or one write to the journal, of one step on one host."""
+"""What a point is: one rename, fsync or write to the journal, of one step on one host.
+
+An fsync of a scratch etcd is a point of the agent that runs it, too: its phase ends in "scratch".
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from tests.faults.gate import Call
 BEGIN, END = "begin", "end"
 """Phases beside the steps: delivery, lock and journal before the first; the closing after all."""
 
+SCRATCH = "scratch"
 JOURNAL = "/etcd-rescue/journal/"
 _KINDS = {
     "write": "journal-write", "fsync": "fsync", "fdatasync": "fsync", "rename": "rename",
@@ -53,7 +57,7 @@ class Point:
 
     @property
     def action(self) -> str:
-        """The action of the step, or begin or end."""
+        """The action of the step, or begin, end or scratch."""
         return self.phase.rpartition(" ")[2]
 
     def plain(self) -> dict[str, Any]:
@@ -104,7 +108,7 @@ class Track:
             if any("force-new-cluster" in word for word in call.argv):
                 self.flagged.append((call.host, call.argv))
             return
-        if not call.by_agent or call.name not in _KINDS:
+        if call.name not in _KINDS or not (call.by_agent or _is_scratch(call)):
             return
         if call.name == "write" and JOURNAL not in call.path:
             return
@@ -116,14 +120,18 @@ class Track:
         with self._guard:
             record = self._note(call)
             phase = self._phase.get(call.host, BEGIN)
-            if self._agent.get(call.host) != call.pid or record == "intent":
-                self._count[call.host, phase] = 0  # what a step is begun with again has its number
-            self._agent[call.host] = call.pid
+            scratch = f"{phase} {SCRATCH}"
+            if self._agent.get(call.host) != call.agent or record == "intent":
+                # What a step is begun with again has its number again.
+                self._count[call.host, phase] = self._count[call.host, scratch] = 0
+            self._agent[call.host] = call.agent
+            phase = phase if call.by_agent else scratch
             self._count[call.host, phase] += 1
             place = plainly(call.target or call.path)
             source = plainly(call.path) if call.target else ""
             number = self._count[call.host, phase]
-            point = Point(call.host, phase, number, _KINDS[call.name], record, place, source)
+            kind = _KINDS[call.name] if call.by_agent else f"{SCRATCH}-fsync"
+            point = Point(call.host, phase, number, kind, record, place, source)
             self.points.append(point)
             return point
 
@@ -158,7 +166,8 @@ def not_durable(points: Sequence[Point]) -> list[str]:
     """
     found = []
     for host in sorted({point.host for point in points}):
-        ours = [p for p in points if p.host == host and "/etcd-rescue/agent/" not in p.place]
+        ours = [p for p in points if p.host == host and p.action != SCRATCH]
+        ours = [p for p in ours if "/etcd-rescue/agent/" not in p.place]
         for here, after in zip(ours, [*ours[1:], None], strict=True):
             if here.kind == "journal-write" and (after is None or after.place != here.place):
                 found.append(f"{here}: not synced before {after}")
@@ -168,6 +177,10 @@ def not_durable(points: Sequence[Point]) -> list[str]:
                 changed = {os.path.dirname(here.place), os.path.dirname(here.source)}
                 found += [f"{here}: {folder} not synced" for folder in changed - synced]
     return found
+
+
+def _is_scratch(call: Call) -> bool:
+    return "sync" in call.name and "/etcd-rescue/work/" in call.path
 
 
 def _is_no_record(point: Point) -> bool:

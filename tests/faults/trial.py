@@ -118,7 +118,7 @@ class Killer:
         is_its = point.phase != self._spared and point.number % SHARES == self._share
         if self.is_on and is_its and point.key not in {p.key for p in self.killed}:
             self.killed.append(point)
-            gate.kill(call.pid)
+            gate.kill(call.agent)
 
 
 @dataclass
@@ -301,7 +301,7 @@ def _roll_back_killed(found: Scene, outcome: Outcome) -> None:
         outcome.outcome = "missed"
         return
     run.kill()
-    gate.kill(call.pid)
+    gate.kill(call.agent)
     stop.release()
     found.track.restart()
     found.killer.is_on = found.is_rolling_back = True

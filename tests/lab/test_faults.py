@@ -100,7 +100,7 @@ def test_a_damaged_journal_has_a_way_out(stage: Stage) -> None:
         call = stop.wait(run)
         assert call is not None
         run.kill()
-        gate.kill(call.pid)
+        gate.kill(call.agent)
         stop.release()
         host = found.lab.hosts["master-0"]
         (file,) = host.path(f"{STATE}/journal").glob("*.jsonl")
