@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Optional
@@ -16,6 +17,10 @@ MAX_NODES = 20_000
 MAX_DEPTH = 60
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
+# What is a number to the kubelet's parser (gopkg.in/yaml.v2, resolve.go) and text to PyYAML's.
+_GO_NUMBER = re.compile(
+    r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)[eE][-+]?\d+|[-+]?0[xob][\da-fA-F_]+", re.ASCII
+)
 _STRINGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp")
 
 
@@ -53,9 +58,13 @@ class Document:
         """
         if node is None:
             return ""
-        if isinstance(node, ScalarNode) and node.tag in _STRINGS:
+        if isinstance(node, ScalarNode) and node.tag in _STRINGS and not _is_go_number(node):
             return str(node.value)
         raise self.error(node, f"{what} is not a string; put it in quotes")
+
+
+def _is_go_number(node: ScalarNode) -> bool:
+    return node.style is None and _GO_NUMBER.fullmatch(node.value) is not None
 
 
 def compose(text: str, path: str) -> Document:
