@@ -39,7 +39,7 @@ HOSTILE = {
     "an escape character": (GOOD + "x: \x1b[31m\n", "special characters"),
     "two documents": (GOOD + "---\n" + GOOD, "another document"),
     "two etcds": (
-        GOOD.replace("  volumes:\n", "  - {name: b, command: [etcd]}\n  volumes:\n"),
+        GOOD.replace("containers:\n", "containers:\n  - {name: b, command: [etcd]}\n"),
         "run etcd",
     ),
     "a number as a flag": (GOOD.replace("- etcd\n", "- etcd\n    - 1e999\n", 1), "not a string"),
