@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import delivery, fanout, memory, quorum, snapshots
+from bench import delivery, fanout, memory, quorum, restore, snapshots
 from bench.figures import Figure, table, write_json
 from coordinator.agent_file import build_agent
 from tests.lab.kubelet.timing import MEASURED
@@ -38,11 +38,18 @@ def _snapshots() -> tuple[list[Figure], str]:
         return snapshots.measure(lab), ""
 
 
+def _restore() -> tuple[list[Figure], str]:
+    with Lab.start(hosts=1, quota=restore.QUOTA) as lab:
+        figures = restore.measure_one(lab)
+    return figures + restore.measure_all(), ""
+
+
 PARTS: dict[str, Callable[[], tuple[list[Figure], str]]] = {
     "rescues": _rescues,
     "fanout": _fanout,
     "memory": _memory,
     "snapshots": _snapshots,
+    "restore": _restore,
 }
 
 
