@@ -44,7 +44,7 @@ class Journal:
     def __init__(self, host: Host, path: str, records: list[Record], good_size: int) -> None:
         self._host, self.path, self.records = host, path, records
         self._good_size = good_size
-        self.plan: Plan = plan_from_plain(records[0].data["plan"]) if records else _no_plan()
+        self.plan: Plan = _plan_of(path, records[0]) if records else _no_plan()
 
     @classmethod
     def create(cls, host: Host, plan: Plan) -> Journal:
@@ -143,6 +143,17 @@ class Journal:
         """open, complete or rolled-back."""
         last = self.records[-1].kind
         return last if last in _CLOSING else "open"
+
+
+def _plan_of(path: str, first: Record) -> Plan:
+    try:
+        return plan_from_plain(first.data.get("plan"))
+    except UsageError as error:
+        raise Damaged(
+            f"{path}: record 1: {error.seen}",
+            "a journal that does not hold its plan cannot be carried on",
+            "look at the host: rescue-agent survey; then make a new plan",
+        ) from None
 
 
 def _no_plan() -> Plan:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import repair
 from tests.fuzz.corpus import Corpus, corpus
 from tests.fuzz.edits import EDITS, Edit
 from tests.fuzz.reader import Reader
@@ -80,7 +81,9 @@ def test_flipped_bits_do_not_go_unnoticed(
     figure("files with flipped bits read", tally.flipped)
 
 
+NO_PLAN = repair.journal(b'{"seq":1,"time":1.0,"kind":"plan","step":"","data":{}}\n')
 FOUND = [
+    ("journal", NO_PLAN),
     ("snapshot stream", b"\0\0\0\0\x08\0\0\0\x01"),
     ("cluster.yaml", b"hosts:\n  ? - a\n"),
     ("systemd unit", b"[Service]\nExecStart=/usr/bin/etcd \\"),
