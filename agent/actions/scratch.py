@@ -25,8 +25,9 @@ from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd_answers import Status
-from agent.etcd_client import EtcdClient
+from agent.etcd_client import EtcdClient, peer_hash_kv
 from agent.model.facts import EtcdConfig, TlsFiles
+from agent.survey.online import local_peer_urls
 
 _PASSED_ON = ("quota-backend-bytes", "max-request-bytes", "max-txn-ops", "snapshot-count")
 """Flags that the data may depend on; everything else is ours or a default."""
@@ -260,13 +261,13 @@ class Prejoin(Action[PrejoinArgs]):
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
-        target = _source_status(args.sources, config).applied_index
+        target = _source_status(args.sources, config)
         with running(ctx, argv, log) as died:
 
             def probe() -> tuple[bool, str]:
                 if (why := died()) is not None:
                     raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-                return _caught_up(endpoint, config.client_tls, target, facts)
+                return caught_up(endpoint, config, target, facts)
 
             wait_for(ctx.say, "the learner to catch up", probe, args.deadline, 0.05)
         return finish(ctx, where, facts)
@@ -306,14 +307,30 @@ def _ask(sources: tuple[str, ...], config: EtcdConfig, ask: Callable[[EtcdClient
     )
 
 
-def _caught_up(
-    endpoint: str, tls: TlsFiles, target: int, facts: dict[str, object]
+def caught_up(
+    endpoint: str, config: EtcdConfig, target: Status, facts: dict[str, object]
 ) -> tuple[bool, str]:
+    """Say whether the learner has all that `target`, a member that serves, had applied.
+
+    etcd answers clients once the cluster has heard the member's name. Where it came too late to be
+    heard with the entry of its own, because it got a snapshot that held it already, it says its
+    name a second time, 7 s later (etcd server.go, publishV3). Its peer port answers at once.
+    """
     try:
-        with EtcdClient(endpoint, tls, timeout=1.0) as client:
+        with EtcdClient(endpoint, config.client_tls, timeout=1.0) as client:
             status = client.status()
     except RescueError as error:
-        return False, error.seen
+        return _holds_keys(config, target.revision), error.seen
     facts.update(member_id=status.member_id, cluster_id=status.cluster_id)
-    reached = status.applied_index >= target and status.leader_id.strip("0") != ""
-    return reached, f"index {status.applied_index} of {target}"
+    goal = target.applied_index
+    reached = status.applied_index >= goal and status.leader_id.strip("0") != ""
+    return reached, f"index {status.applied_index} of {goal}"
+
+
+def _holds_keys(config: EtcdConfig, revision: int) -> bool:
+    """True if the member on this host has the keys of that revision: it can hash them."""
+    try:
+        peer_hash_kv(local_peer_urls(config)[0], config.peer_tls, revision)
+    except RescueError:
+        return False
+    return True
