@@ -22,7 +22,7 @@ from agent.survey.schema import REVISION_SIZE
 
 _ROW = 16
 _TOMBSTONE_SIZE = REVISION_SIZE + 1
-_SEPARATOR = ord("_")
+_SEPARATOR, _TOMBSTONE_MARK = ord("_"), ord("t")
 _KEY_TAG, _CREATED_TAG, _MODIFIED_TAG = 0x0A, 0x10, 0x18  # mvccpb.KeyValue: fields 1, 2, 3
 _TAKEN = (1 << 32) - 1  # not a rank: a page that is on no leaf's place
 _LARGEST_PAGE = 64 * 1024 * 1024
@@ -160,10 +160,12 @@ class KeySpace:
             data, at = self._large(number, overflow, data, at)
         rows = self._rows[count] if count < 65 else struct.Struct(f"{self._order}{count * 4}I")
         fields = rows.unpack_from(data, at + HEADER_SIZE)
-        lower = self._bounds[(rank - 1) * REVISION_SIZE : rank * REVISION_SIZE]
-        upper = self._bounds[rank * REVISION_SIZE : (rank + 1) * REVISION_SIZE] or _ABOVE_ALL
-        end, last = self._elements(fields, data, at, bytes(lower))
-        if end > at + (1 + overflow) * self._size or last >= upper or last[0] > 127:
+        end, first, last = self._elements(fields, data, at)
+        here = rank * REVISION_SIZE
+        upper = self._bounds[here : here + REVISION_SIZE] or _ABOVE_ALL
+        if first < self._bounds[here - REVISION_SIZE : here] or last >= upper or last[0] > 127:
+            raise _Odd
+        if end > at + (1 + overflow) * self._size:
             raise _Odd
         self.records += count
         self._seen += 1
@@ -184,38 +186,46 @@ class KeySpace:
             return data, at
         return self._db.file.read(number * self._size, size), 0
 
-    def _elements(
-        self, fields: tuple[Any, ...], data: bytes, at: int, lower: bytes
-    ) -> tuple[int, bytes]:
-        """Check and count the elements of a leaf; (where they end, the last key).
+    def _elements(self, fields: tuple[Any, ...], data: bytes, at: int) -> tuple[int, bytes, bytes]:
+        """Check and count the elements of a leaf; (where they end, the first and the last key).
 
-        Keys and values follow each other without gaps in the order of the rows.
+        Keys and values follow each other without gaps in the order of the rows. A tombstone's mark
+        is left out of its key here: no two records have the same revision.
         """
         row, pos = at + HEADER_SIZE, at + HEADER_SIZE + 4 * len(fields)
-        previous, live, compacted = lower, 0, self._compacted
-        values = iter(fields)
-        for flags, rel, size, length in zip(values, values, values, values):
-            key = data[pos : pos + size]
-            is_put = size == REVISION_SIZE
-            if flags or row + rel != pos or key < previous or key[8] != _SEPARATOR:
+        sizes, lengths = fields[2::4], fields[3::4]
+        puts = sizes.count(REVISION_SIZE)
+        if any(fields[::4]) or puts + sizes.count(_TOMBSTONE_SIZE) != len(sizes):
+            raise _Odd
+        first, previous = data[pos : pos + REVISION_SIZE], b""
+        for rel, size, length in zip(fields[1::4], sizes, lengths):
+            key = data[pos : pos + REVISION_SIZE]
+            if row + rel != pos or key <= previous or key[8] != _SEPARATOR:
                 raise _Odd
-            if not is_put and (size != _TOMBSTONE_SIZE or key[REVISION_SIZE] != 0x74):
-                raise _Odd
-            if key == previous and row != at + HEADER_SIZE:
-                raise _Odd
-            pos += size
-            if key <= compacted:
-                # An empty record is what --bump-revision leaves to raise the revision.
-                live += is_put and length > 0
-            elif is_put:
-                live += length > 0 and _creates(data, pos)
-            else:
-                live -= 1
-            pos += length
             previous = key
+            pos += size + length
             row += _ROW
-        self.live += live
-        return pos, previous
+        if previous <= self._compacted and puts == len(sizes):
+            # An empty record is what --bump-revision leaves to raise the revision.
+            self.live += puts - lengths.count(0)
+        else:
+            self._count(data, at + HEADER_SIZE + 4 * len(fields), sizes, lengths)
+        return pos, first, previous
+
+    def _count(
+        self, data: bytes, at: int, sizes: tuple[int, ...], lengths: tuple[int, ...]
+    ) -> None:
+        """Count what is live of elements some of which are new, or tombstones."""
+        for size, length in zip(sizes, lengths):
+            is_old = data[at : at + REVISION_SIZE] <= self._compacted
+            at += size
+            if size == REVISION_SIZE:
+                self.live += length > 0 and (is_old or _creates(data, at))
+            elif data[at - 1] != _TOMBSTONE_MARK:
+                raise _Odd
+            elif not is_old:
+                self.live -= 1
+            at += length
 
 
 def _creates(data: bytes, at: int) -> bool:
