@@ -136,7 +136,9 @@ class Crictl(Host):
         self.answers = answers
         self.asked: list[list[str]] = []
 
-    def run(self, argv: Any, timeout: float = 10.0, ok: Any = (0,), env: Any = None) -> Completed:
+    def run(
+        self, argv: Any, timeout: float = 10.0, ok: Any = (0,), env: Any = None, input: Any = None
+    ) -> Completed:
         self.asked.append(list(argv))
         for verb, answer in self.answers.items():
             if verb in argv:
