@@ -214,7 +214,7 @@ def _upload_once(way: Way, source: Path, size: int, digest: str, say: Say) -> st
         _bulk(way, ["receive", source.name, str(size), digest]) as bulk,
         source.open("rb") as file,
     ):
-        file.seek(bulk.announced("have"))
+        file.seek(int(bulk.said("have")))  # what follows is a line again
         while data := file.read(_CHUNK):
             bulk.write(data)
             progress.add(len(data))
