@@ -18,7 +18,7 @@ from tests.lab.evidence import (
     tree,
 )
 from tests.lab.host import Host, wait_until
-from tests.lab.lab import Lab
+from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, STEP_FAILED, fab, start_fab
 
 MakeLab = Callable[..., Lab]
@@ -59,29 +59,40 @@ def ruin_data(lab: Lab) -> None:
 def test_one_host_and_the_others_join(lab: Lab, tmp_path: Path) -> None:
     keys = seed_keys(lab)
     stale = lab.put_keys(2, LEASES)
-    file = take_snapshot(lab, tmp_path)
+    manifest = stored(lab.hosts["master-0"])[0]
+    backup = fab("snapshot", "master-0", "--to", str(tmp_path)).expect(OK).result["path"]
     lab.put_keys(50, "/registry/later/")
     before, cluster = revision(lab, "master-0"), cluster_id(lab, "master-0")
 
-    refused = fab("restore", file, "--yes").expect(REFUSED)
+    refused = fab("restore", backup, "--yes").expect(REFUSED)
     assert "linearizable reads work" in refused.err
     assert "--discard-current" in refused.err
     assert revision(lab, "master-0") == before
 
+    # No data is left that could be read, and master-0 has not even a definition any more.
     ruin_data(lab)
     old = {name: contents(tree(lab.hosts[name], f"{DATA}/member")) for name in THREE}
-    ended = fab("restore", file, "--at-least", str(before), "--yes").expect(OK)
+    lab.hosts["master-0"].path(MANIFEST).unlink()
+    ended = fab("restore", backup, "--on", "master-0", "--at-least", str(before), "--yes")
+    ended.expect(OK)
     assert "the snapshot names master-" in ended.err
+    assert "definition is taken from the backup set" in ended.err
     assert "1 behind the highest found anywhere" in ended.err
     require_one_cluster(lab, THREE, keys)
     assert lab.get_all().keys() == keys.keys()
     assert not stale.keys() & lab.get_all().keys()
     assert revision(lab, "master-2") >= before + LEAST
     assert cluster_id(lab, "master-0") != cluster
+    assert flags(stored(lab.hosts["master-0"])[0]) == flags(manifest)
     for name in THREE:
         (kept,) = quarantined(lab.hosts[name])
         assert contents(tree(lab.hosts[name], str(kept))) >= old[name]
     assert not list(lab.hosts["master-0"].path(f"{STATE}/work/incoming").rglob("*.db"))
+
+
+def flags(manifest: bytes) -> set[bytes]:
+    """The lines of a manifest but for those that follow the membership."""
+    return {line for line in manifest.splitlines() if b"--initial-cluster" not in line}
 
 
 def test_all_hosts_at_once_and_an_interruption(lab: Lab, tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_what_fails_is_taken_back(lab: Lab, tmp_path: Path) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     file = take_snapshot(lab, tmp_path)
     pids = host.etcd_pids()
-    manifest, data = stored(host), DATA
+    manifest = stored(host)
 
     # The tool fails: nothing was stopped for it, and nothing of it stays.
     bad = tmp_path / "etcdutl"
@@ -145,14 +156,14 @@ def test_what_fails_is_taken_back(lab: Lab, tmp_path: Path) -> None:
     assert host.etcd_pids() == pids
     require_one_cluster(lab, THREE, keys)
 
-    # Killed with the old data moved away already: rolled back, the old cluster serves again.
+    # Killed while it stops the old cluster: rolled back, and that one serves again.
     run = start_fab("restore", *words)
-    run.wait_for("ok master-0: install data")
+    run.wait_for("Fence the other members")
     run.kill()
     fab("rollback", "--yes").expect(OK)
     assert stored(host) == manifest
     assert not quarantined(host)
-    assert host.path(f"{data}/member/snap/db").exists()
+    assert host.path(f"{DATA}/member/snap/db").exists()
     require_one_cluster(lab, THREE, keys)
     assert "no unfinished plan" in fab("resume").expect(OK).err
 
