@@ -173,6 +173,11 @@ class Cluster:
         running = any(c.state == "running" and c.attempt == 0 for c in survey.runtime.containers)
         return not running and bool(survey.runtime.containers)
 
+    def restarts_when_changed(self, host: str) -> bool:
+        """True unless a changed definition is known to restart nothing there, as that of a unit."""
+        survey = self.survey(host)
+        return survey is None or survey.unit is None
+
     def is_fenced(self, host: str) -> bool:
         """True if a tombstone stands on a surveyed host."""
         survey = self.survey(host)

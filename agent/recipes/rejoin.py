@@ -96,11 +96,14 @@ def tidy_manifests(
     leaves it).
     """
     named = all(cluster.known_name(host) for host in voters)
-    if not named or not can_restart_one(len(serving), len(voters)):
+    if not named:
         return
+    may_restart = can_restart_one(len(serving), len(voters))
     wanted = initial_cluster(cluster, voters)
     for host in serving:
         is_known = host not in cluster.serving() or cluster.verdict(host).definition == "in-place"
+        if cluster.restarts_when_changed(host) and not may_restart:
+            continue
         if not is_known or not cluster.needs_initial_cluster(host, wanted):
             continue
         steps = [
