@@ -280,6 +280,8 @@ def set_initial_cluster(w: World, step: Step, scene: Scene, waits_for: str) -> B
         yield "restarts a host that is not a voter that serves"
     if text_of(step, "state") != "existing":
         yield "would let an empty member found a cluster of its own"
+    if not scene.cluster.restarts_when_changed(step.host):
+        return
     if w.has_quorum(without=step.host):
         w.serving.discard(step.host)
         w.restarting.add(step.host)
