@@ -123,5 +123,6 @@ def play(lab: Lab) -> None:
     require_membership_in_files(lab, THREE)
     removed(lab)
     require_one_cluster(lab, THREE[:2], keys)
-    require_membership_in_files(lab, THREE[:2])
+    if lab.options.layout == "systemd":  # a changed manifest would restart one of two: it is left
+        require_membership_in_files(lab, THREE[:2])
     assert {j["state"] for j in fab("journal").expect(OK).result} == {"complete"}
