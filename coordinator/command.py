@@ -15,6 +15,7 @@ from fabric import task
 from invoke.exceptions import Exit
 
 from agent.errors import RescueError, UsageError
+from agent.processes import forbid_core_dumps
 from coordinator.positional import allow_left_away
 from coordinator.rest import claim_rest
 from coordinator.tasks.common import Options
@@ -113,6 +114,7 @@ def _options(given: dict[str, Any]) -> Options:
     for name in ("lost", "accept"):
         said[name] = tuple(part for word in said.get(name, ()) for part in word.split(","))
     if given.get("ask_sudo_password"):
+        forbid_core_dumps()  # it stays in our memory
         said["sudo_password"] = getpass.getpass("sudo password of the hosts: ")
     return Options(hosts=command_line_hosts(sys.argv[1:]), **said)
 

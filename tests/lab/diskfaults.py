@@ -19,7 +19,11 @@ def _sh(host: Host, script: str, stdin: str | None = None) -> None:
 def full(host: Host, directory: str) -> Iterator[None]:
     """No byte is left on the file system of a directory."""
     ballast = f"{directory}/.ballast"  # no definition, where it is the watched directory
-    _sh(host, f"dd if=/dev/zero of={ballast} bs=1M status=none 2>/dev/null || true")
+    free = f"$(($(stat -f -c '%f * %S' {directory})))"
+    rest = (
+        f"dd if=/dev/zero of={ballast} bs=64k status=none 2>/dev/null || true"  # others write too
+    )
+    _sh(host, f"fallocate -l {free} {ballast} 2>/dev/null || {rest}")
     try:
         yield
     finally:
@@ -82,11 +86,22 @@ def injected(*inject: str, only: str = "") -> str:
     return f"exec strace -f -qq -o /dev/null {paths}{faults}"
 
 
+_LIMITS = (("/sys/fs/cgroup/memory/agent", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+           ("/sys/fs/cgroup/agent", "memory.max", "memory.peak"))  # fmt: skip
+"""Version 1 and version 2 of control groups: group, its limit, the most it ever had; in bytes."""
+
+
 def limited(memory: int) -> str:
-    """The prefix under which the agent and its children have so many bytes of memory, no swap."""
-    group = "/sys/fs/cgroup/memory/agent"
-    swap = f"echo {memory} >{group}/memory.memsw.limit_in_bytes 2>/dev/null"
+    """The prefix under which the agent and its children have so many bytes of memory."""
+    (one, limit, _), (two, maximum, _) = _LIMITS
     return (
-        f"mkdir -p {group}; echo {memory} >{group}/memory.limit_in_bytes; {swap}; "
-        f"echo $$ >{group}/cgroup.procs; exec"
+        f"if [ -d {one.rpartition('/')[0]} ]; then g={one} f={limit}; "
+        f"else g={two} f={maximum}; fi; "
+        f"mkdir -p $g; echo {memory} >$g/$f; echo $$ >$g/cgroup.procs; exec"
     )
+
+
+def peak(host: Host) -> int:
+    """The most memory that what ran under `limited` ever had, in bytes."""
+    files = [f"{group}/{most}" for group, _, most in _LIMITS]
+    return int(host.run(["sh", "-c", f"cat {' '.join(files)} 2>/dev/null || true"]).stdout)

@@ -20,7 +20,7 @@ from tests.lab.evidence import (
 from tests.lab.faults import crash_loop
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
-from tests.lab.operator import OK, PAUSED, REFUSED, STEP_FAILED, fab, rescue_quorum
+from tests.lab.operator import OK, PAUSED, REFUSED, STEP_FAILED, fab, rescue_quorum, start_fab
 
 MakeLab = Callable[..., Lab]
 Fault = Callable[[Host], AbstractContextManager[object]]
@@ -150,8 +150,8 @@ def test_a_joiner_without_room_is_found_in_time(make_lab: MakeLab) -> None:
 
 @pytest.mark.reliability(
     "Resources",
-    "the disk fails or fills up in the middle of a rescue: rollback puts everything back, also on "
-    "the full disk; or resume goes on from there once there is room",
+    "a disk fails, fills up or turns read-only in the middle of a rescue: rollback puts everything "
+    "back, also on the full disk; or resume goes on from there once that is mended",
 )
 def test_a_disk_that_fails_in_the_middle(make_lab: MakeLab) -> None:
     lab = make_lab(data_dir_size=SMALL)
@@ -168,20 +168,24 @@ def test_a_disk_that_fails_in_the_middle(make_lab: MakeLab) -> None:
         ended = rescue_quorum(*OLD).end().expect(STEP_FAILED)
         assert "(copy_data): Input/output error" in ended.err
         assert not host.etcd_pids()
-        fab("rollback").expect(OK)
+        fab("rollback", "--yes").expect(OK)
         require_back()
 
     with ExitStack() as stack:
         run = rescue_quorum(*OLD)
-        run.on("ok master-0: park definition", lambda: stack.enter_context(disk.full(host, DATA)))
+        run.on("ok master-0: preflight", lambda: stack.enter_context(disk.full(host, DATA)))
         ended = run.end().expect(REFUSED)
         assert "MiB for new data beside the old" in ended.err
-        fab("rollback").expect(OK)
+        fab("rollback", "--yes").expect(OK)
         require_back()
 
     with disk.agent_through(host, disk.injected("utimensat:error=ENOSPC")):
         ended = rescue_quorum(*OLD).end().expect(STEP_FAILED)
         assert "(copy_data): No space left on device" in ended.err
+    with ExitStack() as stack:
+        run = start_fab("resume")
+        run.on("ok master-0: seed", lambda: stack.enter_context(disk.read_only(host, STATE)))
+        assert "Read-only file system" in run.end().expect(STEP_FAILED).err
     fab("resume").expect(PAUSED)
     require_one_cluster(lab, ["master-0"], keys)
 
@@ -215,6 +219,5 @@ def test_little_memory(make_lab: MakeLab) -> None:
     power_off(lab, *OLD)
     with disk.agent_through(host, disk.limited(128 << 20)):
         rescue_quorum(*OLD).end().expect(PAUSED)
-    peak = host.run(["cat", "/sys/fs/cgroup/memory/agent/memory.max_usage_in_bytes"]).stdout
-    assert 0 < int(peak) <= 128 << 20
+    assert 0 < disk.peak(host) <= 128 << 20
     require_one_cluster(lab, ["master-0"], keys)
