@@ -84,24 +84,3 @@ def injected(*inject: str, only: str = "") -> str:
     paths = f"-P {only} " if only else ""
     faults = " ".join(f"-e inject={each}" for each in inject)
     return f"exec strace -f -qq -o /dev/null {paths}{faults}"
-
-
-_LIMITS = (("/sys/fs/cgroup/memory/agent", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
-           ("/sys/fs/cgroup/agent", "memory.max", "memory.peak"))  # fmt: skip
-"""Version 1 and version 2 of control groups: group, its limit, the most it ever had; in bytes."""
-
-
-def limited(memory: int) -> str:
-    """The prefix under which the agent and its children have so many bytes of memory."""
-    (one, limit, _), (two, maximum, _) = _LIMITS
-    return (
-        f"if [ -d {one.rpartition('/')[0]} ]; then g={one} f={limit}; "
-        f"else g={two} f={maximum}; fi; "
-        f"mkdir -p $g; echo {memory} >$g/$f; echo $$ >$g/cgroup.procs; exec"
-    )
-
-
-def peak(host: Host) -> int:
-    """The most memory that what ran under `limited` ever had, in bytes."""
-    files = [f"{group}/{most}" for group, _, most in _LIMITS]
-    return int(host.run(["sh", "-c", f"cat {' '.join(files)} 2>/dev/null || true"]).stdout)

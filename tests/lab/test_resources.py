@@ -205,19 +205,3 @@ def test_a_slow_disk_and_no_room_for_temporary_files(make_lab: MakeLab) -> None:
             stack.enter_context(disk.full(host, place))
         rescue_quorum(*OLD).end().expect(PAUSED)
     require_one_cluster(lab, ["master-0"], keys)
-
-
-@pytest.mark.reliability(
-    "Resources", "the agent and its scratch etcd have 128 MiB of memory for 48 MiB of data: rescued"
-)
-def test_little_memory(make_lab: MakeLab) -> None:
-    lab = make_lab(data_dir_size=SMALL)
-    host = lab.hosts["master-0"]
-    keys = {f"/registry/large/{i}": bytes([i]) * (512 * 1024) for i in range(96)}
-    for key, value in keys.items():
-        lab.client("master-0").put(key, value)
-    power_off(lab, *OLD)
-    with disk.agent_through(host, disk.limited(128 << 20)):
-        rescue_quorum(*OLD).end().expect(PAUSED)
-    assert 0 < disk.peak(host) <= 128 << 20
-    require_one_cluster(lab, ["master-0"], keys)
