@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -99,8 +100,9 @@ def debootstrap_dir() -> Path:
 
 
 def crictl_build_dir() -> Path:
-    """The cache directory of the built crictl."""
-    return CACHE_DIR / f"crictl-{digest(CRICTL_DIR)}"
+    """The cache directory of the built crictl; one that never is, where Go is not to be had."""
+    without_go = "-none" if os.environ.get("ETCD_RESCUE_LAB_WITHOUT_GO") else ""
+    return CACHE_DIR / f"crictl-{digest(CRICTL_DIR)}{without_go}"
 
 
 def etcd_dir(name: str) -> Path:
