@@ -75,6 +75,7 @@ def copy_in(ctx: Context, found: str, target: str) -> None:
     ctx.host.copy_file(found, temp)
     os.chmod(ctx.host.real(temp), 0o700)
     os.rename(ctx.host.real(temp), ctx.host.real(target))
+    ctx.host.sync_dir(os.path.dirname(target))
 
 
 def _version(ctx: Context, path: str, tried: list[str]) -> str:
