@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.lab.console import act
 from tests.lab.evidence import DATA, power_off
-from tests.lab.faults import attempts, wait_for_diagnosis
+from tests.lab.faults import attempts, let_expire, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, Ended, Running, fab, start_fab
@@ -189,6 +189,11 @@ def all_answer(lab: Lab) -> None:
             wait_until(partial(_crashes, host), 30, f"etcd on {host.name} to crash-loop")
 
 
+def let_one_expire(lab: Lab) -> None:
+    """The server certificate of one member ran out yesterday."""
+    let_expire(lab.hosts["master-1"], "server")
+
+
 QUORUM = ("rescue-quorum", "--yes")
 RESTORE = ("restore", f"master-0:{SNAPSHOT}", "--yes")
 NODE = ("rescue-node", "master-1", "--yes")
@@ -223,11 +228,14 @@ ROWS = (
         "restore-all", "restore", spoil_all, all_answer, (*RESTORE, "--all-nodes"), THREE,
         again=(REFUSED,),
     ),
+    Row(
+        "renew-certificates", "renew-certificates", let_one_expire, two_serve_and_one_answers,
+        ("renew-certificates", "--yes"), THREE,
+    ),
 )  # fmt: skip
 
 WITHOUT_A_ROW = {
-    "clear-alarm": "no task offers it yet",
-    "renew-certificates": "no task offers it yet",
+    "clear-alarm": "only preflight, looks and requests to etcd: no file of the host is changed",
 }
 """Recipe -> why it has no row."""
 
