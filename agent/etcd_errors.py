@@ -59,6 +59,9 @@ _MESSAGES: tuple[tuple[str, Condition], ...] = (
     ("connection error: desc", Condition.NO_GATEWAY),
     ("error reading server preface", Condition.NO_GATEWAY),
     ("authentication handshake failed", Condition.NO_GATEWAY),
+    # The same, where etcd hangs up while its gateway still writes.
+    ("broken pipe", Condition.NO_GATEWAY),
+    ("connection reset by peer", Condition.NO_GATEWAY),
 )
 _DEADLINE_EXCEEDED = 4  # google.golang.org/grpc/codes
 _OUTAGES = (
