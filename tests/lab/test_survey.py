@@ -1,4 +1,4 @@
-"""The survey on real hosts: what it sees in each state of a cluster, and how long it takes."""
+"""The survey on real hosts: what it sees in each state of a cluster, and that it waits for nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from tests.lab.host import Host, wait_until
 from tests.lab.lab import MANIFEST, Lab
 
 PROJECT = Path(__file__).parents[2]
+HANGS = 5000
+"""ms. A survey takes a tenth of this (make bench); one that takes longer waited for something."""
+
 _CODE = """
 import json, sys
 from agent.host import Host
@@ -33,10 +36,10 @@ def survey(host: Host) -> Survey:
     return from_plain(Survey, json.loads(done.stdout))
 
 
-def test_a_healthy_host_is_surveyed_in_a_part_of_a_second(lab: Lab) -> None:
+def test_a_healthy_host_is_surveyed_without_waiting(lab: Lab) -> None:
     found = survey(lab.hosts["master-0"])
     assert found.problems == ()
-    assert found.duration_ms < 1000
+    assert found.duration_ms < HANGS
     assert (found.hostname, found.platform) == ("master-0", "kubeadm")
     assert found.config is not None
     assert found.online is not None
@@ -64,7 +67,7 @@ def test_with_everything_down_it_still_takes_less_than_a_second(lab: Lab) -> Non
     host.run(["systemctl", "stop", "containerd"])
     wait_until(lambda: not host.etcd_pids(), 10, "etcd's end")
     found = survey(host)
-    assert found.duration_ms < 1000
+    assert found.duration_ms < HANGS
     assert found.online is not None
     assert not found.online.answers
     assert found.runtime is not None
@@ -91,14 +94,14 @@ def test_the_survivor_of_a_lost_quorum_answers_all_but_the_quorum(lab: Lab) -> N
 
     wait_until(has_lost, 10, "the loss to be seen")
     found = survey(host)
-    assert found.duration_ms < 1000
+    assert found.duration_ms < HANGS
     assert found.online is not None
     assert found.online.answers
     assert len(found.online.members) == 3
     host.stop_etcd_kill9()
     wait_until(lambda: bool(host.etcd_pids()), 30, "the kubelet to start etcd again")
     again = survey(host)
-    assert again.duration_ms < 1000
+    assert again.duration_ms < HANGS
     assert again.online is not None
     assert not again.online.linearizable
 
