@@ -1,4 +1,4 @@
-"""The survey on real hosts: what it sees in each state of a cluster, and that it waits for nothing."""
+"""The survey on real hosts: what it sees in each state of a cluster; it waits for nothing."""
 
 from __future__ import annotations
 
