@@ -7,6 +7,8 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.lab.evidence import (
     power_off,
     require_no_flag,
@@ -48,6 +50,9 @@ def kill_at(run: Running, *moments: str) -> None:
     run.kill()
 
 
+@pytest.mark.reliability(
+    "Kill at every step", "the coordinator is killed again and again: resume ends the rescue"
+)
 def test_the_coordinator_is_killed_again_and_again(lab: Lab) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     before = stored(host)
@@ -65,6 +70,10 @@ def test_the_coordinator_is_killed_again_and_again(lab: Lab) -> None:
     require_one_cluster(lab, ("master-0", "master-1"), keys)
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "SSH drops in the middle of a step: the agent finishes it, the coordinator takes it up again",
+)
 def test_the_connection_drops_and_is_taken_up_again(lab: Lab) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     slow_scratch(lab, host, 3)
@@ -87,6 +96,9 @@ def test_the_connection_drops_and_is_taken_up_again(lab: Lab) -> None:
     require_one_cluster(lab, ["master-0"], keys)
 
 
+@pytest.mark.reliability(
+    "Kill at every step", "the survivor reboots within and between steps: resume ends the rescue"
+)
 def test_the_survivor_reboots_within_and_between_steps(lab: Lab) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     slow_scratch(lab, host, 2)
@@ -105,6 +117,9 @@ def test_the_survivor_reboots_within_and_between_steps(lab: Lab) -> None:
     require_one_cluster(lab, ["master-0"], keys)
 
 
+@pytest.mark.reliability(
+    "Kill at every step", "every host loses power between two renames: resume ends the rescue"
+)
 def test_everything_loses_power_between_two_renames(lab: Lab) -> None:
     """Right after the old data left its place: the host comes back with no data and no manifest."""
     host, keys = lab.hosts["master-0"], seed_keys(lab)
@@ -118,6 +133,11 @@ def test_everything_loses_power_between_two_renames(lab: Lab) -> None:
     require_one_cluster(lab, ["master-0"], keys)
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "the agent is killed while it copies and while it seeds: the original data is unchanged, "
+    "resume ends the rescue",
+)
 def test_the_agent_is_killed_while_it_copies_and_while_it_seeds(lab: Lab) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     power_off(lab, *OLD)
@@ -154,6 +174,11 @@ def lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "every host loses power while force-new-cluster is in the manifest: the flag is gone in "
+    "the end, and no second member ever had it",
+)
 def test_everything_loses_power_with_the_flag_in_the_manifest(lab: Lab) -> None:
     host, keys = lab.hosts["master-0"], seed_keys(lab)
     before = stored(host)
@@ -174,6 +199,9 @@ def test_everything_loses_power_with_the_flag_in_the_manifest(lab: Lab) -> None:
     require_one_cluster(lab, ["master-0"], keys)
 
 
+@pytest.mark.reliability(
+    "Kill at every step", "a joining host reboots on its way: resume ends the rescue"
+)
 def test_a_joining_host_reboots_on_its_way(lab: Lab) -> None:
     host, keys = lab.hosts["master-1"], seed_keys(lab)
     power_off(lab, *OLD)

@@ -103,6 +103,11 @@ def boot(host: Host) -> None:
     host.boot(wait=False)
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "hosts declared lost boot in the middle of the rescue: no second cluster, nothing "
+    "acknowledged is lost",
+)
 @pytest.mark.parametrize("moment", ["park definition", "unpark definition"])
 def test_they_boot_in_the_middle(lab: Lab, moment: str) -> None:
     keys, before = seed_keys(lab), stored(lab.hosts["master-0"])
@@ -112,6 +117,11 @@ def test_they_boot_in_the_middle(lab: Lab, moment: str) -> None:
         scene.settle(scene.rescue(f"ok master-0: {moment}", boot))
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "hosts declared lost regain their quorum while the survivor is down: the rescue stops "
+    "and is taken back",
+)
 def test_they_regain_their_quorum_while_the_survivor_is_down(lab: Lab) -> None:
     host = lab.hosts["master-0"]
     keys, before = seed_keys(lab), stored(host)
@@ -122,6 +132,10 @@ def test_they_regain_their_quorum_while_the_survivor_is_down(lab: Lab) -> None:
         scene.settle(scene.rescue("ok master-0: copy data", boot))
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "hosts declared lost start right after the last look: the survivor's guard tells them to go",
+)
 def test_they_start_right_after_the_last_look(lab: Lab) -> None:
     """The narrowest moment: nobody looks any more, and the survivor does not serve yet.
 
@@ -148,6 +162,10 @@ def reconnect(host: Host) -> None:
     host.run(["systemctl", "start", "kubelet"])
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "hosts declared lost boot after the rescue: they are told to go, and rejoin",
+)
 def test_they_boot_after_it(lab: Lab) -> None:
     keys, before = seed_keys(lab), stored(lab.hosts["master-0"])
     power_off(lab, *OLD)

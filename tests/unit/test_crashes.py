@@ -146,6 +146,11 @@ def moments(kind: type[Rooted], plan: Plan, template: Path, root: Path) -> Itera
         yield Moment(before, step.id, lines, state(root, plan))
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "the agent dies at any line of any step, on one or two file systems: the step is resumed "
+    "to the same end, and the original data is unchanged",
+)
 @pytest.mark.parametrize(("kind", "steps", "points"), CASES)
 def test_a_killed_step_is_resumed_to_the_same_end(
     kind: type[Rooted], steps: tuple[tuple[str, dict[str, Any]], ...], points: int,
@@ -164,6 +169,11 @@ def test_a_killed_step_is_resumed_to_the_same_end(
             assert list(picture(kept, "/").values()) == original, (moment.step, at)
 
 
+@pytest.mark.reliability(
+    "Kill at every step",
+    "the agent dies at any line of any step, and again in the rollback: contents, owners, "
+    "modes, xattrs and times are as before",
+)
 @pytest.mark.parametrize(("kind", "steps", "points"), CASES)
 def test_a_killed_step_is_rolled_back_byte_for_byte(
     kind: type[Rooted], steps: tuple[tuple[str, dict[str, Any]], ...], points: int,

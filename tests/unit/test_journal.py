@@ -76,6 +76,9 @@ def test_any_records_come_back_as_they_were(
     assert [(r.kind, r.step, r.data) for r in journal.records[1:]] == records
 
 
+@pytest.mark.reliability(
+    "Journal and resume", "a journal's tail is torn at any byte: it is dropped and written anew"
+)
 def test_a_tail_torn_at_any_byte_is_dropped_and_written_anew(tmp_path: Path) -> None:
     file = written(tmp_path)
     whole, last = file.read_bytes(), len(lines_of(file)[-1])
@@ -95,6 +98,9 @@ def test_a_tail_with_holes_in_it_is_a_torn_one(tmp_path: Path) -> None:
     assert len(reopened(tmp_path).records) == 3
 
 
+@pytest.mark.reliability(
+    "Journal and resume", "a journal is damaged at any byte before its end: told with its place"
+)
 def test_damage_at_any_byte_before_the_end_is_told_with_its_place(tmp_path: Path) -> None:
     file = written(tmp_path)
     whole = file.read_bytes()
@@ -112,6 +118,7 @@ def test_damage_at_any_byte_before_the_end_is_told_with_its_place(tmp_path: Path
         offset += len(line)
 
 
+@pytest.mark.reliability("Journal and resume", "a record is missing from a journal: noticed")
 @pytest.mark.parametrize("gone", [1, 2])
 def test_a_record_that_is_missing_is_noticed(tmp_path: Path, gone: int) -> None:
     file = written(tmp_path)
@@ -139,6 +146,9 @@ def test_a_record_of_another_journal_does_not_fit(tmp_path: Path) -> None:
         reopened(tmp_path / "one")
 
 
+@pytest.mark.reliability(
+    "Journal and resume", "the creation of a journal is cut: it is created anew"
+)
 @pytest.mark.parametrize("left", [b"", b'{"crc":"12'])
 def test_a_journal_whose_creation_was_cut_is_created_anew(tmp_path: Path, left: bytes) -> None:
     file = tmp_path / journal_path(PLAN.id)[1:]
