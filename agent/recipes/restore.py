@@ -86,7 +86,7 @@ class _Maker:
             rejoin(builder, cluster, joiner, members, acting=host)
             self._renew([joiner], waits_for=[joiner])
             members.append(joiner)
-        self._renew([m.host for m in self._others if m.host not in rejoining and self._is_seen(m)])
+        self._renew(self._seen_beside([host, *rejoining]))
         tidy_manifests(builder, cluster, members, members)
         return self._build(created, members, left)
 
@@ -102,7 +102,7 @@ class _Maker:
         revision = self._revision
         steps = [self._step(hosts[0], "remove_stale_leases", why, revision=revision)]
         self._builder.stage("Remove the API server leases of the snapshot", steps)
-        self._renew([*hosts, *(m.host for m in self._others if self._is_seen(m))])
+        self._renew([*hosts, *self._seen_beside(hosts)])
         left = [
             f"{m.host} is not restored: it is no part of this; then: fab rescue-node {m.host}"
             for m in self._others
@@ -230,6 +230,11 @@ class _Maker:
             if cluster.is_fenced(host):
                 proof.append(self._step(host, "lift_fence", "it serves again"))
         builder.stage("Wait until the restored cluster serves", proof, parallel=True)
+
+    def _seen_beside(self, hosts: Sequence[str]) -> list[str]:
+        """All other hosts that were surveyed: one without etcd may have an API server, too."""
+        cluster = self._cluster
+        return [h for h in cluster.addresses if cluster.survey(h) and h not in hosts]
 
     def _renew(self, hosts: Sequence[str], waits_for: Sequence[str] = ()) -> None:
         """Restart what remembers later revisions, where those could not be raised."""
