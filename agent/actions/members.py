@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -125,12 +126,38 @@ class RemoveMember(Action[RemoveArgs]):
             status = client.status()
             if status.leader_id == args.id:
                 client.transfer_leadership(status.member_id)
-            client.member_remove(args.id)
+
+            def remove() -> str:
+                client.member_remove(args.id)
+                return args.id
+
+            _once_accepted(ctx, f"etcd to let member {args.id} go", remove, ("unhealthy",), 60)
         return {"removed": args.id}
 
     def prove(self, ctx: Context, args: RemoveArgs, undo: Data) -> None:
         if not self.is_done(ctx, args, undo):
             raise StepFailed(f"member {args.id} is still in the list")
+
+
+def _once_accepted(
+    ctx: Context, what: str, change: Callable[[], str], passing: Sequence[str], deadline: float
+) -> str:
+    """Try a change of the membership until etcd takes it; give what `change` gives.
+
+    etcd refuses changes while members have not been connected for 5 s (HealthInterval of its
+    server/etcdserver/server.go); an error with a word of `passing` is such a refusal, all others
+    are raised.
+    """
+
+    def attempt() -> tuple[bool, str]:
+        try:
+            return True, change()
+        except RescueError as error:
+            if not any(word in error.seen for word in passing):
+                raise
+            return False, error.seen
+
+    return wait_for(ctx.say, what, attempt, deadline, 0.2)
 
 
 class AddLearner(Action[MemberArgs]):
@@ -164,19 +191,12 @@ class AddLearner(Action[MemberArgs]):
     def act(self, ctx: Context, args: MemberArgs, undo: Data) -> Data:
         with local_client(ctx) as client:
 
-            def add() -> tuple[bool, str]:
+            def add() -> str:
                 found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
-                if found is not None:
-                    return True, found.id
-                try:
-                    return True, client.member_add(args.peer_urls, learner=True).id
-                except RescueError as error:
-                    if "unhealthy" not in error.seen and "not ready" not in error.seen:
-                        raise
-                    return False, error.seen
+                return (found or client.member_add(args.peer_urls, learner=True)).id
 
-            # etcd wants every member to have been connected for 5 s before the next change.
-            added = wait_for(ctx.say, "etcd to accept a new member", add, 60, 0.2)
+            passing = ("unhealthy", "not ready")
+            added = _once_accepted(ctx, "etcd to accept a new member", add, passing, 60)
         return {"id": added}
 
     def undo(self, ctx: Context, args: MemberArgs, undo: Data) -> None:
@@ -219,21 +239,16 @@ class Promote(Action[PromoteArgs]):
     def act(self, ctx: Context, args: PromoteArgs, undo: Data) -> Data:
         with local_client(ctx) as client:
 
-            def promote() -> tuple[bool, str]:
+            def promote() -> str:
                 found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
                 if found is None:
                     raise StepFailed(f"learner {args.name} vanished from the member list")
-                if not found.is_learner:
-                    return True, found.id
-                try:
+                if found.is_learner:
                     client.member_promote(found.id)
-                    return True, found.id
-                except RescueError as error:
-                    if "in sync" not in error.seen and "unhealthy" not in error.seen:
-                        raise
-                    return False, error.seen
+                return found.id
 
-            promoted = wait_for(ctx.say, "the learner to be in step", promote, args.deadline, 0.2)
+            passing, what = ("in sync", "unhealthy"), "the learner to be in step"
+            promoted = _once_accepted(ctx, what, promote, passing, args.deadline)
         return {"id": promoted}
 
     def prove(self, ctx: Context, args: PromoteArgs, undo: Data) -> None:

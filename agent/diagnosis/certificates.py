@@ -28,6 +28,7 @@ etcd-healthcheck-client and apiserver-etcd-client."""
 
 _AHEAD = "not valid before"
 _WITHOUT_CA = "cannot be verified: CA file"
+_ELSEWHERE = "; its key belongs to "
 _BY_HAND = "docs/certificates.md says how to go on by hand"
 
 
@@ -79,6 +80,13 @@ def renewal(
         return _refused(
             plain, host, "which CA they come from, and how, is known for kubeadm's etcd only",
             f"make the file anew as it was made, then: fab diagnose ({_BY_HAND})",
+        )  # fmt: skip
+    if _ELSEWHERE in why:
+        return _refused(
+            plain, host, "the definition names a file that is not there, beside a key whose "
+            "certificate has another name: the path is wrong, not the certificate",
+            f"put the right path into {survey.config.definition if survey.config else ''}, then: "
+            f"fab rescue-node {host}",
         )  # fmt: skip
     ahead = [c for c in survey.certificates if any(p.startswith(_AHEAD) for p in c.problems)]
     skew = clocks.beyond(observations, host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -121,7 +122,7 @@ def _hosts(urls: Iterable[str]) -> tuple[str, ...]:
 def _leaf(host: Host, use: _Use, now: float) -> Certificate:
     parsed, problem = _read(host, use.files.cert, use.role)
     if not parsed:
-        return Certificate(use.files.cert, use.role, problems=(problem,))
+        return Certificate(use.files.cert, use.role, problems=(problem + _elsewhere(host, use),))
     leaf = parsed[0]
     problems = [
         *_validity(leaf.facts, now),
@@ -130,6 +131,14 @@ def _leaf(host: Host, use: _Use, now: float) -> Certificate:
         *_key_and_chain(host, use, leaf),
     ]
     return replace(leaf.facts, problems=tuple(problems))
+
+
+def _elsewhere(host: Host, use: _Use) -> str:
+    """What tells a wrong path from a missing file: the key that is named has its certificate."""
+    beside = f"{os.path.splitext(use.files.key)[0]}.crt"
+    if beside == use.files.cert or not (host.exists(use.files.key) and host.exists(beside)):
+        return ""
+    return f"; its key belongs to {beside}"
 
 
 def _authorities(

@@ -134,16 +134,28 @@ def verdict(diagnosis: dict[str, Any], host: str) -> dict[str, Any]:
 
 
 def add_learner(lab: Lab, through: str, peer_url: str) -> None:
-    """Add a learner by hand, as soon as etcd takes it (members must be connected for 5 s)."""
+    """Add a learner by hand."""
+    _change(lab, through, "add", "new", "--learner", f"--peer-urls={peer_url}")
 
-    def is_added() -> bool:
+
+def remove_by_hand(lab: Lab, through: str, member: int) -> None:
+    """Remove a member by its ID."""
+    _change(lab, through, "remove", f"{member:x}")
+
+
+def _change(lab: Lab, through: str, *words: str) -> None:
+    """Change the membership, as soon as etcd takes it (members must be connected for 5 s)."""
+
+    def is_changed() -> bool:
         try:
-            lab.etcdctl(through, "member", "add", "new", "--learner", f"--peer-urls={peer_url}")
-        except CommandFailed:
+            lab.etcdctl(through, "member", *words)
+        except CommandFailed as error:
+            if not re.search("unhealthy|not ready|not enough started|timed out", str(error)):
+                raise
             return False
         return True
 
-    wait_until(is_added, 20, "etcd to take a learner")
+    wait_until(is_changed, 20, f"etcd to take: member {' '.join(words)}")
 
 
 def ids(lab: Lab, through: str) -> dict[str, int]:

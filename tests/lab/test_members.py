@@ -11,7 +11,7 @@ import pytest
 from tests.lab import kubeadm_standin as kubeadm
 from tests.lab.etcd_client import EtcdUnavailable
 from tests.lab.evidence import STATE, require_one_cluster, seed_keys
-from tests.lab.faults import ids, rescue, wait_for_diagnosis
+from tests.lab.faults import ids, remove_by_hand, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, REFUSED, USAGE, Ended, fab, start_fab
@@ -152,7 +152,7 @@ def test_a_join_command_is_printed_and_run(lab: Lab) -> None:
     member = fab("join-command", "master-2", "--run", "--yes", output="").expect(REFUSED)
     assert "fab rescue-node master-2" in member.err
     host = lab.hosts["master-2"]
-    lab.etcdctl("master-0", "member", "remove", f"{ids(lab, 'master-0')['master-2']:x}")
+    remove_by_hand(lab, "master-0", ids(lab, "master-0")["master-2"])
     host.run(["systemctl", "stop", "kubelet"])
     host.stop_etcd_kill9()
     left = fab("join-command", "master-2", "--run", "--yes", hosts="master-0,master-2", output="")

@@ -18,6 +18,7 @@ from tests.lab.faults import (
     has_ended,
     ids,
     lead,
+    remove_by_hand,
     rescue,
     stop_kubelet_and_etcd,
     take_away_definition,
@@ -274,7 +275,7 @@ def test_a_replacement_begun_by_hand_and_left_there_is_finished(lab: Lab) -> Non
     keys, before, host = seed_keys(lab), ids(lab, "master-0"), lab.hosts["master-2"]
     lead(lab, "master-0")
     stop_kubelet_and_etcd(host)
-    lab.etcdctl("master-0", "member", "remove", f"{before['master-2']:x}")
+    remove_by_hand(lab, "master-0", before["master-2"])
     add_learner(lab, "master-0", f"https://{host.address}:2380")
     seen = wait_for_diagnosis(
         lambda d: d["serving"] == 2, "the diagnosis", hosts="master-0,master-2"

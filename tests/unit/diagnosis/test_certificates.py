@@ -106,6 +106,14 @@ def test_a_ca_that_is_not_that_of_the_others_issues_nothing() -> None:
     assert found.certificates.lender == "master-1"
 
 
+def test_a_wrong_path_is_mended_in_the_definition() -> None:
+    problem = f"missing; its key belongs to {PKI}/server.crt"
+    recipe, said = advice(lab(looping(certificates=certificates({"server": (problem,)}))))
+    assert recipe == ""
+    assert "the path is wrong, not the certificate" in said
+    assert "put the right path into /etc/kubernetes/manifests/etcd.yaml" in said
+
+
 def test_without_the_key_anywhere_it_is_refused() -> None:
     observations = [
         with_survey(LAB.healthy(n), certificates=certificates(key="missing")) for n in range(3)

@@ -123,6 +123,14 @@ def test_a_missing_key_is_found(pki: Pki) -> None:
     assert problem_of_server(pki, replace(server, key="/no.key")) == "its key /no.key is missing"
 
 
+def test_a_wrong_path_is_told_from_a_missing_file(pki: Pki) -> None:
+    server = pki.issue("s", sans=("127.0.0.1", "10.0.0.1"))
+    wrong = replace(server, cert=str(pki.folder / "serving.crt"))
+    assert problem_of_server(pki, wrong) == f"missing; its key belongs to {server.cert}"
+    Path(server.cert).unlink()
+    assert problem_of_server(pki, wrong) == "missing"
+
+
 def test_an_encrypted_key_is_refused_without_a_question(pki: Pki) -> None:
     server = pki.issue("s", sans=("127.0.0.1", "10.0.0.1"))
     key = serialization.load_pem_private_key(Path(server.key).read_bytes(), None)
