@@ -186,7 +186,7 @@ def test_all_certificates_ended_in_the_same_night(lab: Lab) -> None:
     assert ids(lab, "master-0") == before
 
 
-@pytest.mark.skipif(not os.environ.get("KUBEADM"), reason="KUBEADM names no kubeadm")
+@pytest.mark.kubeadm
 def test_kubeadm_itself_makes_them_where_it_is(lab: Lab) -> None:
     keys, host = seed_keys(lab), lab.hosts["master-1"]
     wanted = names_in(certificate(host, "server"))
