@@ -144,7 +144,11 @@ def campaigns() -> list[str]:
         bad = Counter(str(run["outcome"]) for run in runs if run["outcome"] != "passed")
         told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
         ended = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(bad.items()))
-        lines.append(f"- {path.stem}: {len(runs):,} faults ({told}), {ended or 'all passed'}")
+        struck = sum(int(run.get("killed", 1)) for run in runs)
+        lines.append(
+            f"- {path.stem}: struck {struck:,} times in {len(runs):,} trials ({told}), "
+            f"{ended or 'all passed'}"
+        )
     path = ROOT / "build" / "fuzz" / "results.json"
     if path.exists():
         fuzzed: dict[str, int] = json.loads(path.read_text())
