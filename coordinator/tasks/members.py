@@ -7,10 +7,12 @@ import codecs
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from invoke.exceptions import Exit
 
-from agent.errors import Refused, Unreachable, UsageError, plain
+from agent.errors import PreconditionFailed, Refused, Unreachable, UsageError, plain
 from agent.model.codec import parse_json
 from agent.model.verdict import MemberState
 from coordinator.console import is_interactive
@@ -103,12 +105,12 @@ def _where(looked: Looked, host: str) -> str:
 def join_command(options: Options, host: str, through: str, run: bool) -> None:
     """Make the command that joins HOST as a whole control-plane host; print it, or run it there."""
     with looking(options, host, blind=run) as looked:
-        source = _source(looked, host, through)
+        sources = _sources(looked, host, through)
         progress = looked.progress
         _refuse_members(looked, host)
         if run:
-            _confirm(options, host, source)
-        made = looked.fleet.call(source, "join_command", {}, 300, progress.say)
+            _confirm(options, host, sources[0])
+        source, made = _made(looked, sources)
         words = [str(word) for word in made["command"]]
         if not run:
             progress.say(f"for {host or 'the new host'}, as root; whoever has it can join: 2 hours")
@@ -118,10 +120,19 @@ def join_command(options: Options, host: str, through: str, run: bool) -> None:
         progress.say(f"{host} has joined; look at it: fab -H {source} diagnose")
 
 
-def _source(looked: Looked, host: str, through: str) -> str:
-    """A host whose member serves, so that its API server can."""
+def _made(looked: Looked, sources: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """(host, its answer) of the first that has what kubeadm needs; raises why, where none has."""
+    for source in sources[:-1]:
+        with suppress(PreconditionFailed):
+            return source, looked.fleet.call(source, "join_command", {}, 300, looked.progress.say)
+    last = sources[-1]
+    return last, looked.fleet.call(last, "join_command", {}, 300, looked.progress.say)
+
+
+def _sources(looked: Looked, host: str, through: str) -> list[str]:
+    """Hosts whose members serve, so that their API servers can."""
     if through:
-        return looked.cluster.verdict(through).host
+        return [looked.cluster.verdict(through).host]
     serving = [name for name in looked.cluster.serving() if name != host]
     if not serving:
         raise Refused(
@@ -129,7 +140,7 @@ def _source(looked: Looked, host: str, through: str) -> str:
             "kubeadm joins through the API server, and that through etcd",
             "fab rescue-quorum; to mend one node's etcd without any API server: fab rescue-node",
         )
-    return serving[0]
+    return serving
 
 
 def _refuse_members(looked: Looked, host: str) -> None:
