@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.lab.console import act
 from tests.lab.evidence import DATA, power_off
-from tests.lab.faults import attempts, let_expire, wait_for_diagnosis
+from tests.lab.faults import attempts, lead, let_expire, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, Ended, Running, fab, start_fab
@@ -116,6 +116,7 @@ def one_crash_loops(lab: Lab) -> None:
     """One member crash-loops, and the others serve."""
     lab.wait_healthy(["master-0", "master-2"])
     wait_until(lambda: _crashes(lab.hosts["master-1"]), 30, "etcd on master-1 to crash-loop")
+    lead(lab, "master-0")  # the leader acts for the others, and points are named by host
 
 
 def _crashes(host: Host) -> bool:
@@ -133,6 +134,7 @@ def two_serve_and_one_answers(lab: Lab) -> None:
     """The others serve, and the fenced host can be logged in to."""
     lab.wait_healthy(["master-0", "master-2"])
     lab.hosts["master-1"].wait_for_ssh()
+    lead(lab, "master-0")
 
 
 def lose_one(lab: Lab) -> None:
@@ -143,6 +145,7 @@ def lose_one(lab: Lab) -> None:
 def two_serve(lab: Lab) -> None:
     """The others serve."""
     lab.wait_healthy(["master-0", "master-1"])
+    lead(lab, "master-0")
 
 
 SNAPSHOT = "/var/lib/backup/s.db"
