@@ -84,7 +84,9 @@ def strike(lab: Lab, fault: Fault, call: gate.Call, run: Running) -> Callable[[]
 def _cut(host: Host, fault: Fault) -> Callable[[], None]:
     """Either the sessions die on the host, or the line is cut and nobody is told."""
     if len(fault.key) % 2:
-        host.run(["kill", "-9", *map(str, ssh_sessions(host))])
+        sessions = ssh_sessions(host)  # none where the coordinator was killed first
+        if sessions:
+            host.run(["kill", "-9", *map(str, sessions)], check=False)
         return lambda: None
     host.cut_network(ports=[22])
     timer = threading.Timer(_CUT_SECONDS, host.heal_network)

@@ -23,6 +23,9 @@ OLD = ("master-1", "master-2")
 LOST = tuple(word for name in OLD for word in ("--lost", name))
 DROP = tuple(word for name in OLD for word in ("--drop", name))
 
+LOOK_AGAIN = "wait a minute"
+"""What a refusal says where a member was caught in one of its attempts to start."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,6 +54,14 @@ class Row:
     def start(self) -> Running:
         """The operator types the command."""
         return start_fab(*self.words)
+
+    def run_whole(self) -> Ended:
+        """The operator types the command, and again where it says to look again."""
+        for _ in range(4):
+            ended = self.start().end()
+            if ended.code != REFUSED or LOOK_AGAIN not in ended.err:
+                break
+        return ended
 
     def resume(self) -> Ended:
         """The operator goes on with what is unfinished."""

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tests.faults import gate
 from tests.faults.checkpoint import Checkpoint
 from tests.faults.kinds import REPEATED, SHARES, Fault, strike
+from tests.faults.outcome import Outcome
 from tests.faults.points import BEGIN, Point, Track, not_durable
 from tests.faults.proof import (
     Picture,
@@ -23,7 +24,7 @@ from tests.faults.proof import (
     require_original_kept,
     require_whole,
 )
-from tests.faults.recipes import Row
+from tests.faults.recipes import LOOK_AGAIN, Row
 from tests.lab.evidence import DATA, seed_keys
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running, fab
@@ -32,31 +33,6 @@ from tests.lab.pool import LabPool
 NOTHING_OPEN = "no unfinished plan"
 HELD = 120.0
 """Seconds for which a call may be held; a coordinator gives up after 180."""
-
-
-@dataclass
-class Outcome:
-    """What came of a trial: passed, failed or missed (its point was not reached).
-
-    recipe: the row. killed: how many points. way: how it was finished. seconds: of the trial;
-    again_seconds: of the same command once more.
-    """
-
-    recipe: str
-    kind: str
-    how: str
-    point: str
-    label: str
-    outcome: str = "passed"
-    way: str = ""
-    seconds: float = 0.0
-    again_seconds: float = 0.0
-    killed: int = 1
-    note: str = ""
-
-    def plain(self) -> dict[str, Any]:
-        """For a line of the results file."""
-        return asdict(self)
 
 
 class Stop:
@@ -203,7 +179,7 @@ class Scene:
 def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any]]:
     """The points of an undisturbed run, and what it leaves on each host."""
     with stage.scene(row) as found:
-        run = row.start().end().expect(OK, PAUSED)
+        run = row.run_whole().expect(OK, PAUSED)
         points = list(found.track.points)
         loose = not_durable(points)
         assert not loose, loose
@@ -228,7 +204,18 @@ def prove(found: Scene) -> None:
 
 
 def run_trial(stage: Stage, row: Row, fault: Fault, reference: dict[str, Any] | None) -> Outcome:
-    """Carry out one trial; a failure is an outcome too, with what was seen."""
+    """Carry out one trial; a failure is an outcome too, with what was seen.
+
+    A rescue that refused to begin and said that one should look again is begun again.
+    """
+    for _ in range(4):
+        outcome = _run_once(stage, row, fault, reference)
+        if outcome.outcome != "missed" or LOOK_AGAIN not in outcome.note:
+            break
+    return outcome
+
+
+def _run_once(stage: Stage, row: Row, fault: Fault, reference: dict[str, Any] | None) -> Outcome:
     outcome = Outcome(row.name, fault.kind, fault.how, fault.key, fault.key)
     start = time.monotonic()
     try:

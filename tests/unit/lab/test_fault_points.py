@@ -9,10 +9,10 @@ import pytest
 from tests.faults.gate import Call
 from tests.faults.kinds import KINDS, REPEATED, faults_of
 from tests.faults.matrix import Results, read_results, repeat, wanted_slice
+from tests.faults.outcome import Outcome
 from tests.faults.points import Point, Track, not_durable
 from tests.faults.recipes import ROWS, WITHOUT_A_ROW
 from tests.faults.shim import ALWAYS, filter_code
-from tests.faults.trial import Outcome
 from tests.lab.paths import REPO_DIR
 
 JOURNAL = f"/var/lib/etcd-rescue/journal/{'ab' * 32}.jsonl"
