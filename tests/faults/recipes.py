@@ -236,7 +236,7 @@ ROWS = (
     ),
     Row(
         "restore", "restore", lose_all_but_a_snapshot, all_answer, (*RESTORE, *LOST),
-        ("master-0",), DROP, (REFUSED,),
+        ("master-0",), (), (REFUSED,),
     ),
     Row(
         "restore-all", "restore", spoil_all, all_answer, (*RESTORE, "--all-nodes"), THREE,
