@@ -77,15 +77,25 @@ def require_no_flag_left(host: Host) -> None:
 
 
 def lock_holder(host: Host) -> str:
-    """The plan that holds the lock of a host; empty for none."""
+    """The plan that holds the lock of a host; empty for none.
+
+    A plan that is closed in its journal holds nothing, also where a crash came before its lock was
+    given back.
+    """
     place = host.path(f"{STATE}/lock.json")
-    return str(json.loads(place.read_bytes())["plan"]) if place.exists() else ""
+    plan = str(json.loads(place.read_bytes())["plan"]) if place.exists() else ""
+    journal = host.path(f"{STATE}/journal/{plan}.jsonl")
+    is_closed = plan and journal.exists() and _last_kind(journal) in ("complete", "rolled-back")
+    return "" if is_closed else plan
 
 
 def journal_states(host: Host) -> list[str]:
     """How each journal of a host ends: its last record's kind."""
-    files = sorted(host.path(f"{STATE}/journal").glob("*.jsonl"))
-    return [str(json.loads(f.read_bytes().splitlines()[-1])["kind"]) for f in files]
+    return [_last_kind(f) for f in sorted(host.path(f"{STATE}/journal").glob("*.jsonl"))]
+
+
+def _last_kind(journal: Path) -> str:
+    return str(json.loads(journal.read_bytes().splitlines()[-1])["kind"])
 
 
 def aftermath(host: Host) -> dict[str, Any]:
