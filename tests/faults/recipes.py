@@ -106,9 +106,19 @@ def rescued_serves(lab: Lab) -> None:
 
 
 def break_two(lab: Lab) -> None:
-    """Two of three members lose their write-ahead log; their hosts answer."""
+    """Two of three members lose their write-ahead log; their hosts answer.
+
+    The third has all that was written: a rescue would ask for a word about what it has not.
+    """
+    wait_until(lambda: len(_revisions_on_disk(lab)) == 1, 10, "all to have the last write on disk")
     for name in OLD:
         lab.hosts[name].crash_etcd()
+
+
+def _revisions_on_disk(lab: Lab) -> set[int]:
+    """What the surveys read in the databases' files."""
+    seen = fab("survey").expect(OK).result
+    return {o["survey"]["offline"]["db"]["revision"] for o in seen}
 
 
 def two_crash_loop(lab: Lab) -> None:
