@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions.adopt import adopt
-from agent.actions.base import Action, Context, Data, wait_for
+from agent.actions.base import Action, Context, Data
 from agent.actions.data import DataArgs, copied_marker, data_places, ready_marker
 from agent.actions.definitions import current_config
-from agent.actions.scratch import (
-    alone,
-    common_flags,
-    finish,
-    free_ports,
-    loopback_flags,
-    running,
-    scratch_argv,
-)
+from agent.actions.scratch import finish, serving_alone
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd_client import EtcdClient, prefix_end
 from agent.model.facts import EtcdConfig
@@ -60,23 +52,10 @@ class ProveRestored(Action[ProveArgs]):
         return ctx.host.exists(ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: ProveArgs, undo: Data) -> Data:
-        where, config = data_places(ctx, args), current_config(ctx)
-        client_port, peer_port = free_ports(2)
-        flags = common_flags(ctx, config, where, client_port) + loopback_flags(config, peer_port)
-        argv, log = scratch_argv(ctx, where, flags)
-        scheme = "https" if config.server_tls.cert else "http"
-        endpoint = f"{scheme}://127.0.0.1:{client_port}"
-        facts: dict[str, object] = {}
-        with running(ctx, argv, log) as died:
-
-            def probe() -> tuple[bool, str]:
-                if (why := died()) is not None:
-                    raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-                return alone(endpoint, config.client_tls, facts)
-
-            wait_for(ctx.say, "the restored data to serve", probe, args.deadline, 0.05)
-            with EtcdClient(endpoint, config.client_tls, timeout=60.0) as client:
-                facts.update(_look(client, args))
+        where, tls = data_places(ctx, args), current_config(ctx).client_tls
+        alone = serving_alone(ctx, where, (), "the restored data to serve", args.deadline)
+        with alone as (endpoint, facts), EtcdClient(endpoint, tls, timeout=60.0) as client:
+            facts.update(_look(client, args))
         adopt(ctx.host, where.work_member, where.data_dir)
         return finish(ctx, where, facts)
 

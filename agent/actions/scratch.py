@@ -6,7 +6,7 @@ import json
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Optional, TypeVar
@@ -81,7 +81,7 @@ def _tls_flags(prefix: str, tls: TlsFiles) -> list[str]:
     ]
 
 
-def common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
+def _common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: int) -> list[str]:
     """Flags of both kinds of scratch etcd: clients on loopback only, with the node's TLS."""
     scheme = "https" if config.server_tls.cert else "http"
     return [
@@ -97,7 +97,7 @@ def common_flags(ctx: Context, config: EtcdConfig, where: Places, client_port: i
     ]
 
 
-def loopback_flags(config: EtcdConfig, peer_port: int) -> list[str]:
+def _loopback_flags(config: EtcdConfig, peer_port: int) -> list[str]:
     """Alone, on loopback, quick to elect itself: no peer can reach it, and it reaches none."""
     scheme = "https" if config.peer_tls.cert else "http"
     return [
@@ -105,10 +105,6 @@ def loopback_flags(config: EtcdConfig, peer_port: int) -> list[str]:
         "--heartbeat-interval=20",
         "--election-timeout=200",
     ]
-
-
-def _seed_flags(config: EtcdConfig, peer_port: int) -> list[str]:
-    return ["--force-new-cluster=true", *loopback_flags(config, peer_port)]
 
 
 def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
@@ -153,7 +149,7 @@ def _last_words(ctx: Context, log: str) -> str:
     return (telling or lines or ["(no output)"])[-1][-600:]
 
 
-def scratch_argv(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], str]:
+def _scratch_argv(ctx: Context, where: Places, flags: list[str]) -> tuple[list[str], str]:
     """(argv of the node's own etcd with these flags, where its log goes)."""
     config = current_config(ctx)
     binary, _version = obtain_binary(ctx, config)
@@ -191,25 +187,38 @@ class SeedCluster(Action[ScratchArgs]):
 
     def act(self, ctx: Context, args: ScratchArgs, undo: Data) -> Data:
         where = data_places(ctx, args)
-        config = current_config(ctx)
-        client_port, peer_port = free_ports(2)
-        flags = common_flags(ctx, config, where, client_port) + _seed_flags(config, peer_port)
-        argv, log = scratch_argv(ctx, where, flags)
-        scheme = "https" if config.server_tls.cert else "http"
-        endpoint = f"{scheme}://127.0.0.1:{client_port}"
-        facts: dict[str, object] = {}
-
-        with running(ctx, argv, log) as died:
-
-            def probe() -> tuple[bool, str]:
-                if (why := died()) is not None:
-                    raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-                return alone(endpoint, config.client_tls, facts)
-
-            wait_for(
-                ctx.say, "the scratch etcd to be healthy and alone", probe, args.deadline, 0.05
-            )
+        what = "the scratch etcd to be healthy and alone"
+        own = ("--force-new-cluster=true",)
+        with serving_alone(ctx, where, own, what, args.deadline) as (_endpoint, facts):
+            pass  # serving alone is all that it was started for
         return finish(ctx, where, facts)
+
+
+@contextmanager
+def serving_alone(
+    ctx: Context, where: Places, own: Sequence[str], what: str, deadline: float
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Run a scratch etcd on loopback, and give (endpoint, its identity) once it serves alone.
+
+    own: its flags beside the common ones. what: is waited for, `deadline` seconds at most. Raises
+    StepFailed where it ends before, and what `wait_for` raises.
+    """
+    config = current_config(ctx)
+    client_port, peer_port = free_ports(2)
+    flags = [*_common_flags(ctx, config, where, client_port), *own]
+    argv, log = _scratch_argv(ctx, where, flags + _loopback_flags(config, peer_port))
+    scheme = "https" if config.server_tls.cert else "http"
+    endpoint = f"{scheme}://127.0.0.1:{client_port}"
+    facts: dict[str, object] = {}
+    with running(ctx, argv, log) as died:
+
+        def probe() -> tuple[bool, str]:
+            if (why := died()) is not None:
+                raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
+            return alone(endpoint, config.client_tls, facts)
+
+        wait_for(ctx.say, what, probe, deadline, 0.05)
+        yield endpoint, facts
 
 
 def alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
@@ -256,8 +265,8 @@ class Prejoin(Action[PrejoinArgs]):
         ctx.host.makedirs(where.work)
         config = current_config(ctx)
         (client_port,) = free_ports(1)
-        flags = common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
-        argv, log = scratch_argv(ctx, where, flags)
+        flags = _common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
+        argv, log = _scratch_argv(ctx, where, flags)
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
