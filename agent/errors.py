@@ -91,6 +91,12 @@ class Paused(RescueError):
     kind = "paused"
 
 
+class ApiUnavailable(Paused):
+    """The Kubernetes API does not answer, or not in time; what needs it waits for `resume`."""
+
+    kind = "api-unavailable"
+
+
 class Locked(Refused):
     """Another plan or another agent holds this host or cluster."""
 
@@ -121,7 +127,7 @@ _BY_KIND: dict[str, type[RescueError]] = {
     cls.kind: cls
     for cls in (
         RescueError, UsageError, Refused, Unreachable, PreconditionFailed, StepFailed, Paused,
-        Locked, Damaged, CommandFailed, Timeout, Unsigned,
+        Locked, Damaged, CommandFailed, Timeout, Unsigned, ApiUnavailable,
     )
 }  # fmt: skip
 

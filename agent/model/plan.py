@@ -9,6 +9,8 @@ from agent.errors import UsageError
 from agent.model.codec import digest, from_plain, to_plain
 
 FORMAT = 1
+KUBERNETES_API = "kubernetes-api"
+"""In `waits_for` of a stage, among the hosts: it needs the Kubernetes API, and can wait for it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Stage:
     """Steps in their order; where `parallel`, different hosts do theirs at the same time.
 
     waits_for: hosts without any of which this stage is put off, and the plan goes on with stages
-    that do not need it; empty for a stage that must be done now.
+    that do not need it; empty for a stage that must be done now. KUBERNETES_API among them: a step
+    that finds the API silent (ApiUnavailable) puts the stage off, too.
     """
 
     title: str
