@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Optional
 
 from agent.errors import Damaged, Refused
 from agent.host import Host
-from agent.new_tree import NewTree
+from agent.host.new_tree import NewTree
 
 MIB = 1024 * 1024
 _CHUNK = MIB

@@ -10,12 +10,12 @@ from typing import Any, Optional, Union
 from agent.actions.base import Action, Context
 from agent.errors import PreconditionFailed, RescueError, StepFailed, UsageError
 from agent.host import Host
-from agent.journal import Journal
 from agent.model.catalog import CATALOG
 from agent.model.codec import from_plain
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
 from agent.platforms import detect
 from agent.platforms.base import Platform
+from agent.records.journal import Journal
 
 Say = Callable[[str], None]
 SINGLE_STEP = "single-step"

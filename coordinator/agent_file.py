@@ -216,7 +216,7 @@ def _run_shiv(site: Path, output: Path) -> None:
     _run(
         [
             sys.executable, "-m", "shiv.cli", "--reproducible", f"--site-packages={site}",
-            "--entry-point=agent.cli:main", "--python=/usr/bin/env python3",
+            "--entry-point=agent.entry.cli:main", "--python=/usr/bin/env python3",
             f"--root={UNPACK_ROOT}", f"--output-file={output}",
         ],
         "shiv could not build the agent file",
@@ -261,6 +261,6 @@ def _check(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     foreign = [n for n in names if n.endswith(".so") and ".abi3." not in n]
-    if foreign or "site-packages/agent/cli.py" not in names:
-        what = f"holds {foreign[0]}, made for one Python only" if foreign else "has no agent/cli.py"
+    if foreign or "site-packages/agent/entry/cli.py" not in names:
+        what = f"holds {foreign[0]}, made for one Python only" if foreign else "has no entry point"
         raise Refused(f"{path.name} {what}", "it would not start on every host")

@@ -137,7 +137,7 @@ def _unpack(path: str, home: str) -> None:
 def _become_agent(path: str, site: str, argv: list[str]) -> NoReturn:
     sys.path.insert(0, site)
     sys.argv = [path, *argv]
-    from agent.cli import main
+    from agent.entry.cli import main
 
     sys.exit(main())
 

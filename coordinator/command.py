@@ -15,7 +15,7 @@ from fabric import task
 from invoke.exceptions import Exit
 
 from agent.errors import RescueError, UsageError
-from agent.processes import forbid_core_dumps
+from agent.host.processes import forbid_core_dumps
 from coordinator.positional import allow_left_away
 from coordinator.rest import claim_rest
 from coordinator.tasks.common import Options

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 
 from agent.host import Host
-from agent.syscalls import copy_xattrs
+from agent.host.syscalls import copy_xattrs
 
 _LABEL = "security.selinux"
 

@@ -10,8 +10,8 @@ from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config
 from agent.actions.members import local_client
 from agent.errors import PreconditionFailed, RescueError, StepFailed
-from agent.etcd_client import EtcdClient, Status, peer_hash_kv
-from agent.etcd_transport import real_files
+from agent.etcd.client import EtcdClient, Status, peer_hash_kv
+from agent.etcd.transport import real_files
 from agent.model.facts import Alarm, EtcdConfig, Member
 
 DEFAULT_QUOTA = 2 * 1024**3

@@ -117,6 +117,10 @@ def image_root(ctx: Context, config: EtcdConfig) -> Iterator[str]:
     if not config.image:
         yield ""
         return
+    if ctx.platform.image_tool == "podman":
+        with _podman_mount(ctx, config.image) as path:
+            yield path
+        return
     mount = f"{STATE_DIR}/work/image-{ctx.plan}"
     ctx.host.makedirs(mount)
     ctr = ["ctr", "-n", "k8s.io", "images"]
@@ -127,6 +131,20 @@ def image_root(ctx: Context, config: EtcdConfig) -> Iterator[str]:
         yield mount
     finally:
         ctx.host.run([*ctr, "unmount", "--rm", mount], timeout=20, ok=(0, 1))
+
+
+@contextmanager
+def _podman_mount(ctx: Context, image: str) -> Iterator[str]:
+    """Mount an image of podman's store, which CRI-O's is; nothing is ever pulled.
+
+    podman counts mounts, so that one left by a run that was killed is no harm.
+    """
+    argv = ["podman", "image"]
+    mounted = ctx.host.run([*argv, "mount", image], timeout=30).stdout.strip()
+    try:
+        yield mounted
+    finally:
+        ctx.host.run([*argv, "unmount", image], timeout=20, ok=(0, 1, 125))
 
 
 @contextmanager

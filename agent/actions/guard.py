@@ -21,7 +21,7 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, NoArgs
 from agent.actions.definitions import current_config
 from agent.errors import CommandFailed, RescueError
-from agent.etcd_transport import real_files
+from agent.etcd.transport import real_files
 from agent.host import Host
 from agent.model.facts import EtcdConfig
 from agent.survey.processes import url_port

@@ -5,9 +5,14 @@ from __future__ import annotations
 from agent.actions.base import Context
 from agent.actions.kind import Kind
 from agent.actions.manifest_kind import ManifestKind
+from agent.actions.sourced_kind import SourcedKind
 from agent.actions.unit_kind import UnitKind
 
-_KINDS: dict[str, Kind] = {"manifest": ManifestKind(), "unit": UnitKind()}
+_KINDS: dict[str, Kind] = {
+    "manifest": ManifestKind(),
+    "sourced": SourcedKind(),
+    "unit": UnitKind(),
+}
 """By the platform's definition_kind."""
 
 

@@ -10,7 +10,7 @@ from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.definitions import current_config
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, RescueError, StepFailed
-from agent.etcd_client import EtcdClient
+from agent.etcd.client import EtcdClient
 from agent.model.facts import EtcdConfig, Member
 from agent.survey.online import local_endpoint
 

@@ -17,7 +17,7 @@ from agent.actions.data import DataArgs, copied_marker, data_places, ready_marke
 from agent.actions.definitions import current_config
 from agent.actions.scratch import finish, serving_alone
 from agent.errors import PreconditionFailed, RescueError, StepFailed
-from agent.etcd_client import EtcdClient, prefix_end
+from agent.etcd.client import EtcdClient, prefix_end
 from agent.model.facts import EtcdConfig
 from agent.survey.online import local_endpoint
 

@@ -24,8 +24,8 @@ from agent.actions.data import (
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
-from agent.etcd_answers import Status
-from agent.etcd_client import EtcdClient, peer_hash_kv
+from agent.etcd.answers import Status
+from agent.etcd.client import EtcdClient, peer_hash_kv
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.survey.online import local_peer_urls
 

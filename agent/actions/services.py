@@ -9,7 +9,7 @@ from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config
 from agent.actions.kinds import kind_of
 from agent.errors import PreconditionFailed, RescueError, Timeout
-from agent.etcd_client import EtcdClient
+from agent.etcd.client import EtcdClient
 from agent.survey.online import local_endpoint
 from agent.survey.processes import etcd_processes
 from agent.survey.watched import read_watched

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from agent.errors import StepFailed
 from agent.host import Host
-from agent.syscalls import copy_xattrs
+from agent.host.syscalls import copy_xattrs
 
 _CHUNK = 1 << 20
 # What was a file a moment ago may be a link or a pipe by now: not followed, not waited for.

@@ -18,8 +18,10 @@ class Platform:
     ca_key: what `ca` issues with, where it may lie on a host. clients: (role, certificate, key) of
     the client certificates that this platform's own tools keep for etcd. pod_prefix: how the names
     of etcd's static pods begin. definition_kind: what makes etcd run, a
-    "manifest" or a "unit"; unit: the name of the unit. Empty container: no container runtime is in
-    play; empty kubelet_unit: no kubelet is.
+    "manifest", a "sourced" manifest (whose shell reads etcd's variables from files beside it) or a
+    "unit"; unit: the name of the unit. Empty container: no container runtime is in
+    play; empty kubelet_unit: no kubelet is. image_tool: what mounts an image of the local store,
+    "ctr" (containerd) or "podman" (whose store is CRI-O's).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Platform:
     clients: tuple[tuple[str, str, str], ...] = ()
     definition_kind: str = "manifest"
     unit: str = ""
+    image_tool: str = "ctr"
 
     @property
     def manifest(self) -> str:

@@ -156,10 +156,15 @@ class Cluster:
         return max((m.revision for m in found if m), default=0)
 
     def needs_initial_cluster(self, host: str, wanted: str) -> bool:
-        """True unless the definition is known to say the wanted members and `existing` already."""
+        """True unless the definition is known to say the wanted members and `existing` already.
+
+        A script finds its members by itself when it starts, and is never changed.
+        """
         config = self.config(host)
         if config is None:
             return True
+        if config.scripted:
+            return False
         says = sorted(config.initial_cluster)
         return says != pairs(wanted) or config.initial_cluster_state != "existing"
 
@@ -174,9 +179,12 @@ class Cluster:
         return not running and bool(survey.runtime.containers)
 
     def restarts_when_changed(self, host: str) -> bool:
-        """True unless a changed definition is known to restart nothing there, as that of a unit."""
-        survey = self.survey(host)
-        return survey is None or survey.unit is None
+        """True unless a changed definition is known to restart nothing there.
+
+        A unit's does not, nor that of a pod that reads its settings from other files (`files`).
+        """
+        survey, config = self.survey(host), self.config(host)
+        return survey is None or (survey.unit is None and not (config and config.files))
 
     def is_fenced(self, host: str) -> bool:
         """True if a tombstone stands on a surveyed host."""

@@ -14,8 +14,8 @@ from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step
 from agent.recipes.arguments import check_arguments
 from agent.recipes.cluster import Cluster
-from agent.recipes.restoring import restored
 from agent.recipes.rules import RULES
+from agent.recipes.rules.restoring import restored
 from agent.recipes.world import Scene, World, scene_of, world_of
 
 _TIDYING = frozenset({"set_initial_cluster", "wait_serving"})

@@ -89,6 +89,12 @@ def _seed(cluster: Cluster, in_manifest: bool) -> _Seed:
             f"put the definition back on {host}, then run this again",
         )
     config, survey = cluster.config(host), cluster.survey(host)
+    if in_manifest and config is not None and config.scripted:
+        raise Refused(
+            f"{host}: {definition.path} starts etcd in a shell script",
+            "no flag is written into a script: it could not be taken off again with certainty",
+            "fab rescue-quorum   (without --in-manifest)",
+        )
     offline = survey.offline if survey else None
     data_dir = config.data_dir if config else offline.data_dir if offline else ""
     silent = endpoints(cluster, [m.host for m in diagnosis.members if m.id and m.host != host])

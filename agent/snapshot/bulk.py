@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from agent.errors import Damaged, Refused, UsageError
 from agent.host import STATE_DIR, Host
+from agent.host.part_file import part_file
 from agent.model.codec import parse_json
-from agent.part_file import part_file
 
 INCOMING = f"{STATE_DIR}/work/incoming"
 _CHUNK = 1024 * 1024

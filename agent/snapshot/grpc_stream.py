@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.etcd_errors import Condition, EtcdError
-from agent.etcd_transport import tls_context
+from agent.etcd.errors import Condition, EtcdError
+from agent.etcd.transport import tls_context
 from agent.model.facts import TlsFiles
 from agent.survey import protobuf
 

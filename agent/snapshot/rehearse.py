@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from agent.actions.base import Context, wait_for
 from agent.actions.scratch import free_ports, running
 from agent.errors import CommandFailed, Damaged, RescueError, StepFailed
-from agent.etcd_client import EtcdClient
+from agent.etcd.client import EtcdClient
 from agent.host import STATE_DIR, Host
+from agent.host.new_tree import NewTree
 from agent.model.facts import TlsFiles
-from agent.new_tree import NewTree
 from agent.snapshot.backup_set import verify_path
 from agent.snapshot.objects import count_objects
 from agent.snapshot.rehearsal_tools import Tools, find_tools

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Optional
 
 from agent.errors import RescueError
-from agent.etcd_client import EtcdClient, Status
-from agent.etcd_transport import real_files
+from agent.etcd.client import EtcdClient, Status
+from agent.etcd.transport import real_files
 from agent.host import Host
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.snapshot.grpc_stream import iter_snapshot

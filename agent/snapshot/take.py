@@ -15,11 +15,11 @@ from typing import Any, Optional
 from agent import __version__
 from agent.errors import Damaged, Refused
 from agent.host import STATE_DIR, Host
-from agent.locks import only_agent
+from agent.host.new_tree import NewTree
 from agent.model.facts import EtcdConfig
-from agent.new_tree import NewTree
 from agent.platforms import detect
 from agent.platforms.base import Platform
+from agent.records.locks import only_agent
 from agent.snapshot.backup_set import (
     COPIED_DB,
     FORMAT,

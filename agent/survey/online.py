@@ -11,8 +11,8 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from agent.errors import RescueError
-from agent.etcd_client import Condition, EtcdClient, EtcdError, Status, peer_members
-from agent.etcd_transport import real_files
+from agent.etcd.client import Condition, EtcdClient, EtcdError, Status, peer_members
+from agent.etcd.transport import real_files
 from agent.host import Host
 from agent.model.facts import EtcdConfig, Member, OnlineFacts, Sighting, TlsFiles
 from agent.platforms import detect

@@ -9,8 +9,6 @@ from typing import Optional
 from agent import __version__
 from agent.errors import Damaged, UsageError
 from agent.host import STATE_DIR, Host
-from agent.journal import read_journals
-from agent.locks import read_lock
 from agent.model.codec import from_plain, parse_json
 from agent.model.facts import (
     FORMAT,
@@ -33,6 +31,8 @@ from agent.model.facts import (
 )
 from agent.platforms import detect
 from agent.platforms.base import Platform
+from agent.records.journal import read_journals
+from agent.records.locks import read_lock
 from agent.survey.binaries import read_binaries
 from agent.survey.causes import find_causes
 from agent.survey.certificates import read_certificates

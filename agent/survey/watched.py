@@ -14,6 +14,7 @@ from agent.model.facts import EtcdConfig, Parked, Stray
 from agent.platforms.base import Platform
 from agent.survey.manifest import etcd_config, parse_pod, pod_config
 from agent.survey.pod import ContainerSpec, Pod
+from agent.survey.sourced import read_pod, sourced_config
 from agent.survey.units import block_path, read_unit, unit_config
 
 PARKED_DIR = f"{STATE_DIR}/parked"
@@ -54,7 +55,7 @@ def read_watched(
     config = None
     if own:
         try:
-            config = with_client_tls(host, platform, pod_config(own[0].pod, own[0].spec))
+            config = with_client_tls(host, platform, _config_of(host, platform, own[0]))
         except RescueError as error:
             problems.append(_told(error))
     return config, tuple(strays), tuple(problems)
@@ -68,8 +69,18 @@ def read_config(host: Host, platform: Platform, path: str) -> EtcdConfig:
     """
     if platform.definition_kind == "unit":
         return with_client_tls(host, platform, unit_config(host, platform))
+    if platform.definition_kind == "sourced":
+        pod, spec = read_pod(host, path, platform.container)
+        return with_client_tls(host, platform, sourced_config(host, pod, spec))
     config = etcd_config(host.read_text(path, _MAX_MANIFEST), path, platform.container)
     return with_client_tls(host, platform, config)
+
+
+def _config_of(host: Host, platform: Platform, etcd: _EtcdPod) -> EtcdConfig:
+    """What the etcd of a pod will run with, the files that its script sources read where it may."""
+    if platform.definition_kind == "sourced":
+        return sourced_config(host, etcd.pod, etcd.spec)
+    return pod_config(etcd.pod, etcd.spec)
 
 
 def _read_unit(

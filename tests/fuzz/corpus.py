@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.host import Host
-from agent.journal import JOURNAL_DIR, Journal
 from agent.model.codec import canonical
 from agent.model.facts import Lock
 from agent.model.plan import plan_to_plain
+from agent.records.journal import JOURNAL_DIR, Journal
 from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
 from agent.snapshot.grpc_stream import _frame, _opening
 from agent.survey.bbolt import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.errors import Damaged, Refused, UsageError
-from agent.etcd_errors import EtcdError
+from agent.etcd.errors import EtcdError
 from agent.model.facts import TlsFiles
 from agent.model.plan import plan_from_plain, plan_to_plain
 from agent.model.signed import plan_of_text, plan_text

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from agent.archive import Limits, name_problem, read_files
+from agent.entry.session import parse_request
 from agent.errors import Damaged, Refused, RescueError, UsageError
-from agent.etcd_answers import (
+from agent.etcd.answers import (
     KvHash,
     parse_added,
     parse_alarms,
@@ -23,14 +24,13 @@ from agent.etcd_answers import (
     parse_status,
     understood,
 )
-from agent.etcd_errors import EtcdError
-from agent.etcd_transport import Reply, failure
-from agent.journal import JOURNAL_DIR, Journal, Record
-from agent.locks import LOCK_FILE, read_lock
+from agent.etcd.errors import EtcdError
+from agent.etcd.transport import Reply, failure
 from agent.model.codec import parse_json
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.model.plan import plan_from_plain, plan_to_plain
-from agent.session import parse_request
+from agent.records.journal import JOURNAL_DIR, Journal, Record
+from agent.records.locks import LOCK_FILE, read_lock
 from agent.snapshot.verify import verify_snapshot
 from agent.survey import crc32c, protobuf, snapfiles
 from agent.survey.bbolt import Database

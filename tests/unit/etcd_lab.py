@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.etcd_client import EtcdClient, EtcdError
+from agent.etcd.client import EtcdClient, EtcdError
 from agent.model.facts import EtcdConfig, TlsFiles
 from tests.lab.etcd_versions import VERSIONS
 from tests.lab.recipe import etcd_dir

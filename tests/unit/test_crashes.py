@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from agent.host import STATE_DIR
-from agent.journal import Journal
 from agent.model.plan import Plan
+from agent.records.journal import Journal
 from agent.runner import Runner
 from tests.unit.rooted import DATA, MANIFEST, SWAP, Rooted, kubeadm_host, picture, plan_of
 

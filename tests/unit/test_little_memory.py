@@ -15,7 +15,7 @@ SIZE = 192 << 20
 PROGRAM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))
-from agent.journal import Journal
+from agent.records.journal import Journal
 from agent.runner import Runner
 from tests.unit.rooted import SWAP, Rooted, plan_of
 host = Rooted(sys.argv[1])

@@ -53,7 +53,7 @@ def test_commands_are_logged_without_what_they_said(
 def test_no_core_is_dumped(tmp_path: Path) -> None:
     """RLIMIT_CORE of 1: the kernel then neither writes a file nor starts a core_pattern's pipe."""
     code = (
-        "import os, resource, subprocess, sys; from agent.cli import main\n"
+        "import os, resource, subprocess, sys; from agent.entry.cli import main\n"
         "try: main(['--version'])\n"
         "except SystemExit: pass\n"
         "print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)\n"

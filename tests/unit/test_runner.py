@@ -19,8 +19,8 @@ from agent.errors import (
     UsageError,
 )
 from agent.host import STATE_DIR
-from agent.journal import Journal
 from agent.model.plan import Plan
+from agent.records.journal import Journal
 from agent.runner import Runner, preview, single_step_plan
 from tests.unit.rooted import DATA, MANIFEST, SWAP, Rooted, kubeadm_host, picture, plan_of
 

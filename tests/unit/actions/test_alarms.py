@@ -20,8 +20,8 @@ from agent.actions.alarms import (
 )
 from agent.actions.base import Context, NoArgs, wait_for
 from agent.errors import PreconditionFailed
-from agent.etcd_client import EtcdError
-from agent.etcd_transport import Connection
+from agent.etcd.client import EtcdError
+from agent.etcd.transport import Connection
 from agent.host import Host
 from agent.platforms.kubeadm import Kubeadm
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, needs_etcd, running

@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import PreconditionFailed, RescueError
 from agent.host import STATE_DIR
-from agent.journal import Journal
+from agent.records.journal import Journal
 from agent.runner import Runner
 from tests.unit.actions.test_issuing import make_authority
 from tests.unit.rooted import Rooted, kubeadm_host, picture, plan_of

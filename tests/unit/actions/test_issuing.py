@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.actions.issuing import OpensslIssuer, Wanted, wanted
-from agent.capture import capture
 from agent.host import Host
+from agent.host.capture import capture
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.platforms.kubeadm import Kubeadm
 
@@ -195,7 +195,7 @@ def test_keys_are_in_no_argument_and_in_no_open_file(
         seen.append(list(argv))
         return capture(argv, *args)
 
-    monkeypatch.setattr("agent.processes.capture", spy)
+    monkeypatch.setattr("agent.host.processes.capture", spy)
     old = os.umask(0o022)
     try:
         _certificate, key = issuer(tmp_path).issue(want_of(tmp_path, "server"), NOW.timestamp())

@@ -18,12 +18,12 @@ import pytest
 from agent.actions.base import Context
 from agent.actions.restore_tool import find_tool
 from agent.errors import Damaged, PreconditionFailed, StepFailed
-from agent.etcd_client import EtcdClient
+from agent.etcd.client import EtcdClient
 from agent.host import STATE_DIR
-from agent.journal import Journal
 from agent.model.facts import EtcdConfig
 from agent.model.plan import Plan
 from agent.platforms.kubeadm import Kubeadm
+from agent.records.journal import Journal
 from agent.runner import Runner
 from agent.survey.offline import read_offline
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, make_nodes, needs_etcd

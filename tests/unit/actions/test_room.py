@@ -13,7 +13,7 @@ import pytest
 from agent.actions.tree import read_tree
 from agent.errors import PreconditionFailed
 from agent.host import STATE_DIR, Host
-from agent.journal import Journal
+from agent.records.journal import Journal
 from agent.runner import Runner
 from tests.unit.rooted import DATA, MANIFEST, Rooted, kubeadm_host, picture, plan_of
 

@@ -14,8 +14,8 @@ import pytest
 
 from agent.errors import PreconditionFailed, StepFailed
 from agent.host import Completed
-from agent.journal import Journal
 from agent.model.plan import Plan
+from agent.records.journal import Journal
 from agent.runner import Runner
 from agent.survey.units import block_path
 from tests.unit.rooted import Rooted, picture, plan_of

@@ -174,5 +174,7 @@ def agent_file(tmp_path_factory: pytest.TempPathFactory) -> AgentFile:
     sources = directory / "agent"
     sources.mkdir()
     (sources / "__init__.py").write_text('__version__ = "9.9"\n')
-    (sources / "cli.py").write_text(FAKE_AGENT)
+    (sources / "entry").mkdir()
+    (sources / "entry" / "__init__.py").write_text("")
+    (sources / "entry" / "cli.py").write_text(FAKE_AGENT)
     return build_agent(sources=sources, output_dir=directory / "dist")

@@ -30,8 +30,10 @@ def main():
 def make_sources(directory: Path, cli: str = CLI) -> Path:
     sources = directory / "agent"
     (sources / "deeper").mkdir(parents=True)
+    (sources / "entry").mkdir()
     (sources / "__init__.py").write_text("")
-    (sources / "cli.py").write_text(cli)
+    (sources / "entry" / "__init__.py").write_text("")
+    (sources / "entry" / "cli.py").write_text(cli)
     (sources / "deeper" / "__init__.py").write_text("X = 1\n")
     return sources
 
@@ -123,8 +125,8 @@ def test_a_package_that_is_not_to_be_had_is_named(tmp_path: Path) -> None:
 
 def test_an_agent_without_its_entry_point_is_refused(tmp_path: Path) -> None:
     sources = make_sources(tmp_path)
-    (sources / "cli.py").unlink()
-    with pytest.raises(Refused, match=r"has no agent/cli\.py"):
+    (sources / "entry" / "cli.py").unlink()
+    with pytest.raises(Refused, match=r"has no entry point"):
         build_agent(sources=sources, output_dir=tmp_path / "dist")
 
 

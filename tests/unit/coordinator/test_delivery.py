@@ -86,7 +86,7 @@ def test_what_an_earlier_boot_unpacked_is_not_trusted(
     (home,) = unpacked.iterdir()
     old = home.with_name(home.name[:-8] + "00000000")
     home.rename(old)
-    (old / "site-packages" / "agent" / "cli.py").write_text("")  # what a power cut leaves
+    (old / "site-packages" / "agent" / "entry" / "cli.py").write_text("")  # what a power cut leaves
     with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
         assert channel.call("echo", {}) == {}
     assert [p.name for p in unpacked.iterdir()] == [home.name]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from agent.entry.verbs import VERBS
 from agent.errors import Damaged, Locked, RescueError
-from agent.locks import LOCK_FILE
 from agent.model.plan import Plan
-from agent.verbs import VERBS
+from agent.records.locks import LOCK_FILE
 from coordinator.sequencer import Sequencer
 from tests.unit.coordinator.test_sequencer import (
     LATER,

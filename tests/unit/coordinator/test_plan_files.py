@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.entry.verbs import VERBS
 from agent.errors import Locked, Refused, Unsigned, UsageError
 from agent.host import Host
 from agent.model.facts import JournalFacts, Lock, Observation
@@ -17,7 +18,6 @@ from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import Policy, plan_text
 from agent.recipes.reseed import reseed
 from agent.recipes.restore import restore
-from agent.verbs import VERBS
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
 from coordinator.inventory import load_inventory

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.entry.verbs import VERBS
 from agent.errors import (
     Locked,
     Paused,
@@ -22,7 +23,6 @@ from agent.errors import (
 from agent.model import codec
 from agent.model.facts import Lock
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
-from agent.verbs import VERBS
 from coordinator.channel import fan_out
 from coordinator.fleet import Fleet
 from coordinator.sequencer import Sequencer

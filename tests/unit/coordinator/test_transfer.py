@@ -46,7 +46,7 @@ def connect_through(monkeypatch: pytest.MonkeyPatch, root: Path, filters: list[s
     def started(
         way: Way, argv: list[str], stack: contextlib.ExitStack
     ) -> tuple[ByteStream, Messages]:
-        agent = [sys.executable, "-m", "agent.cli", "--root", str(root), *argv]
+        agent = [sys.executable, "-m", "agent.entry.cli", "--root", str(root), *argv]
         command = f"cd {ROOT}; {filters.pop(0) if filters else 'AGENT'}"
         stream = ProcessStream(["/bin/sh", "-c", command.replace("AGENT", shlex.join(agent))])
         stack.callback(stream.close)

@@ -2,7 +2,7 @@
 
 `mutants` changes a sound plan in one place. `disasters` carries a plan out on a model of hosts, as
 blindly as if no agent refused anything, and tells what goes wrong on the way. It is written apart
-from agent/recipes/rules.py on purpose: it knows what etcd and the kubelet do, and not what a plan
+from agent/recipes/rules/ on purpose: it knows what etcd and the kubelet do, and not what a plan
 may do.
 """
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.etcd_errors import EtcdError
+from agent.etcd.errors import EtcdError
 from agent.model.facts import TlsFiles
 from agent.snapshot.grpc_stream import iter_snapshot
 from tests.unit.etcd_lab import silent_port

@@ -12,9 +12,9 @@ import pytest
 
 from agent.errors import CommandFailed, Damaged
 from agent.host import Host
+from agent.host.processes import Completed
 from agent.model.facts import Container, Runtime
 from agent.platforms.kubeadm import Kubeadm
-from agent.processes import Completed
 from agent.survey.containers import (
     as_lines,
     count_ready,

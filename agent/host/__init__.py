@@ -1,0 +1,5 @@
+"""The only door to files and processes, under a root prefix."""
+
+from agent.host.door import STATE_DIR, Completed, Host
+
+__all__ = ["STATE_DIR", "Completed", "Host"]
