@@ -15,6 +15,7 @@ from agent.errors import Damaged, Locked, Paused, Refused, RescueError, Unreacha
 from agent.model.catalog import CATALOG
 from agent.model.plan import Plan, Stage, Step, plan_to_plain
 from agent.model.signed import Policy, Signed
+from agent.recipes.parts import left_in
 from coordinator.channel import fan_out
 from coordinator.courier import brought_for
 from coordinator.fleet import Fleet
@@ -182,15 +183,8 @@ class Sequencer:
                 )
 
     def _run_stage(self, stage: Stage) -> None:
-        """Run the steps not yet done; a look is repeated where anything is left to do after it."""
-        missing = [step.id not in self.report.done for step in stage.steps]
-        acts = [CATALOG[step.action].effects for step in stage.steps]
-        last = max(
-            (i for i, is_missing in enumerate(missing) if is_missing and acts[i]), default=-1
-        )
-        todo = [
-            step for i, step in enumerate(stage.steps) if missing[i] or (i < last and not acts[i])
-        ]
+        """Run what is left of a stage; different hosts at the same time where it is parallel."""
+        todo = left_in(stage, self.report.done)
         if not stage.parallel:
             for step in todo:
                 self._run_step(step)

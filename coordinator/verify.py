@@ -8,9 +8,9 @@ from typing import Any
 
 from agent.diagnosis.cluster import diagnose
 from agent.errors import RescueError, StepFailed
-from agent.model.facts import Observation
 from agent.model.plan import Plan
-from agent.model.verdict import Diagnosis, MemberState
+from agent.model.verdict import Diagnosis
+from agent.recipes.promise import broken_promise
 from coordinator.channel import fan_out
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
@@ -30,7 +30,7 @@ def verify(fleet: Fleet, plan: Plan, done: Report, progress: Progress) -> dict[s
     while True:
         observations = fleet.observe()
         diagnosis = diagnose(observations, plan.declared_lost)
-        broken = _broken(plan, done, diagnosis, observations)
+        broken = broken_promise(plan, _kept(plan, done), diagnosis, observations)
         broken = broken or _unequal(fleet, _kept(plan, done), diagnosis)
         if not broken:
             return _outcome(plan, done, diagnosis)
@@ -65,31 +65,6 @@ def _unequal(fleet: Fleet, hosts: Sequence[str], diagnosis: Diagnosis) -> list[s
         hashes = ", ".join(f"{host} {a['hash']}" for host, a in told.items())
         return [f"the keys differ at revision {revision}: {hashes}"]
     return []
-
-
-def _broken(
-    plan: Plan, done: Report, diagnosis: Diagnosis, observations: tuple[Observation, ...]
-) -> list[str]:
-    """Name what the promise says and the diagnosis does not; empty where it is kept."""
-    found = []
-    for host in _kept(plan, done):
-        verdict = diagnosis.member(host)
-        state = verdict.state.value if verdict else "unknown"
-        if verdict is None or verdict.state is not MemberState.HEALTHY:
-            found.append(f"{host} is {state}{': ' + verdict.why if verdict else ''}")
-        elif verdict.revision < plan.promise.revision:
-            found.append(
-                f"{host} is at revision {verdict.revision}, promised {plan.promise.revision}"
-            )
-    if plan.promise.cluster_id and diagnosis.cluster_id != plan.promise.cluster_id:
-        found.append(f"cluster ID is {diagnosis.cluster_id}, promised {plan.promise.cluster_id}")
-    for observation in observations:
-        survey = observation.survey
-        argvs = [p.argv for p in survey.processes] if survey else []
-        flagged = any("force-new-cluster" in a for argv in argvs for a in argv)
-        if flagged or (survey and survey.config and survey.config.force_new_cluster):
-            found.append(f"{observation.host} runs with --force-new-cluster")
-    return found
 
 
 def _outcome(plan: Plan, done: Report, diagnosis: Diagnosis) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from agent.diagnosis.cluster import diagnose
 from agent.errors import Refused, RescueError, Unreachable, UsageError
 from agent.model.facts import Observation
 from agent.model.signed import Policy
-from agent.model.verdict import Diagnosis, Refusal
+from agent.model.verdict import Diagnosis
+from agent.recipes.choosing import refused as refused
 from agent.recipes.cluster import Cluster
 from coordinator import report
 from coordinator.agent_file import build_agent
@@ -91,8 +92,3 @@ def _nothing_seen(fleet: Fleet) -> RescueError:
         errors[0].why,
         errors[0].next,
     )
-
-
-def refused(refusal: Refusal) -> Refused:
-    """A diagnosis' refusal as the error that ends a task."""
-    return Refused(refusal.seen, refusal.why, refusal.next)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from agent.diagnosis.cluster import diagnose_host
-from agent.errors import Refused, UsageError
+from agent.errors import UsageError
 from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import Signed
-from agent.recipes.invariants import check_plan
+from agent.recipes.fitting import require_fit
 from coordinator import report
 from coordinator.sequencer import Sequencer
 from coordinator.signing import load_plan
@@ -21,11 +20,6 @@ from coordinator.tasks.open_plans import (
     tell_of_holders,
     without_left_behind,
 )
-
-_DIAGNOSED = ("reseed", "restart-member", "replace-member", "remove-member")
-"""What a diagnosis offers; other recipes are an operator's wish, and judged by their steps."""
-_NEW_CLUSTER = "restore"
-_AGAIN = "fab plan --save FILE makes one for the state of now"
 
 
 def apply(options: Options, file: str) -> None:
@@ -72,30 +66,4 @@ def require_fitting(plan: Plan, looked: Looked) -> None:
     """Raise Refused where the world is no more what the plan was made for, or it is not safe."""
     some_host = next(o.host for o in looked.observations if o.survey)
     looked.fleet.call(some_host, "vet", {"plan": plan_to_plain(plan)})
-    diagnosis, members = looked.diagnosis, {m.host for m in looked.diagnosis.members}
-    unknown = sorted({*plan.hosts, *(s.host for s in plan.steps())} - {*looked.cluster.addresses})
-    if unknown:
-        raise _moved_on(plan, f"{', '.join(unknown)}: no such host here")
-    if plan.promise.cluster_id != diagnosis.cluster_id and plan.recipe != _NEW_CLUSTER:
-        ids = f"{plan.promise.cluster_id or 'none'}, and this one has {diagnosis.cluster_id}"
-        raise _moved_on(plan, f"it is for the cluster with the ID {ids}")
-    offered = {diagnosis.recipe} | {
-        diagnose_host(diagnosis, host, plan.declared_lost)[0] for host in members
-    }
-    if plan.recipe in _DIAGNOSED and plan.recipe not in offered:
-        fits = ", ".join(sorted(offered - {""})) or "nothing"
-        raise _moved_on(plan, f"{plan.recipe} does not fit any more; what fits: {fits}")
-    more = [loss for loss in diagnosis.losses if loss not in plan.losses]
-    if plan.recipe == diagnosis.recipe and more:
-        raise _moved_on(plan, f"nobody agreed to this: {more[0]}")
-    broken = check_plan(plan, looked.cluster)
-    if broken:
-        raise _moved_on(plan, f"it is not safe as the hosts are now: {'; '.join(broken[:3])}")
-
-
-def _moved_on(plan: Plan, seen: str) -> Refused:
-    return Refused(
-        f"plan {plan.short_id} does not fit: {seen}",
-        "a plan is carried out only in the state that it was made for",
-        _AGAIN,
-    )
+    require_fit(plan, looked.cluster)
