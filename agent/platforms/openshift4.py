@@ -10,9 +10,7 @@ from agent.platforms.base import Platform
 
 RESOURCES = "/etc/kubernetes/static-pod-resources"
 CERTS = f"{RESOURCES}/etcd-certs"
-LOCAL_KUBECONFIG = (
-    f"{RESOURCES}/kube-apiserver-certs/secrets/node-kubeconfigs/localhost.kubeconfig"
-)
+LOCAL_KUBECONFIG = f"{RESOURCES}/kube-apiserver-certs/secrets/node-kubeconfigs/localhost.kubeconfig"
 """The node's own kubeconfig: it speaks to the API server of this very node."""
 
 

@@ -23,6 +23,9 @@ RUNTIMES = ("containerd", "crio", "dockerd", "cri-dockerd")
 """Daemons that start containers; their containers outlive them, and show as processes."""
 
 NOT_FOUND = "not-found"
+_NO_MEMBERS = (("grpc-proxy",), ("gateway",))
+"""What the program runs beside a member, as OpenShift's container etcd-metrics does."""
+
 _SERVICE_SECONDS = 0.8
 _PROPERTIES = (
     "LoadState", "ActiveState", "ActiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic",
@@ -44,6 +47,8 @@ def etcd_processes(host: Host) -> tuple[EtcdProcess, ...]:
             if own and theirs and theirs != own:
                 continue
             argv = tuple(process.cmdline())
+            if argv[1:2] in _NO_MEMBERS:
+                continue
             started, is_ours = process.create_time(), is_scratch(argv)
             found.append(EtcdProcess(process.pid, started, shown_argv(argv), is_ours))
         except psutil.Error:

@@ -113,7 +113,7 @@ def test_two_etcds_under_other_names_are_strays(host: Host, platform: Platform) 
     [
         ("a: [", "line 1"),
         (APISERVER, "no container of this pod runs etcd"),
-        (pod("name: etcd\nimage: x\ncommand: [sh, -c, 'etcd --name=a']"), "shell script"),
+        (pod("name: etcd\nimage: x\ncommand: [sh, /run/etcd.sh]"), "shell script"),
     ],
 )
 def test_a_bad_manifest_is_a_problem(host: Host, platform: Platform, text: str, said: str) -> None:
