@@ -2,7 +2,8 @@
 
 A file `/var/lib/etcd-rescue/journal/PLAN.jsonl` of JSON lines:
     {"seq": 1, "time": 1700000000.0, "kind": "plan", "step": "", "data": {...}, "crc": "89abcdef"}
-kind: plan (the plan itself, first), intent, done, failed, undone, skipped, complete, rolled-back.
+kind: plan (the plan itself, first), signed, intent, done, failed, undone, skipped, reopened,
+carried (written to a file that leaves the host), complete, rolled-back.
 crc: CRC-32 of the previous record's crc and this record's canonical JSON without `crc`, so that a
 record cannot be lost, altered or moved without being noticed. A last line that a crash cut short,
 or left with holes (NUL bytes) in it, is dropped; anything else that is wrong stops the run.
@@ -38,62 +39,12 @@ class Record:
     crc: str
 
 
-class Journal:
-    """A plan's journal on this host, open for appending."""
+class History:
+    """What a plan's journal says, wherever it was read: here, or in a file carried in."""
 
-    def __init__(self, host: Host, path: str, records: list[Record], good_size: int) -> None:
-        self._host, self.path, self.records = host, path, records
-        self._good_size = good_size
+    def __init__(self, path: str, records: list[Record]) -> None:
+        self.path, self.records = path, records
         self.plan: Plan = _plan_of(path, records[0]) if records else _no_plan()
-
-    @classmethod
-    def create(cls, host: Host, plan: Plan) -> Journal:
-        """Start the journal of `plan`, or open the one there is."""
-        host.makedirs(JOURNAL_DIR)
-        path = journal_path(plan.id)
-        if host.exists(path):
-            records, good = _read(host, path)
-            if records:
-                return cls(host, path, records, good)
-        first = _seal(Record(1, host.now(), "plan", "", {"plan": plan_to_plain(plan)}, ""), "")
-        line = canonical(first) + b"\n"
-        host.write_atomic(path, line)  # whole or not at all: half a plan could not be resumed
-        host.append_synced(path, b"", keep=len(line))  # takes the room that the next records need
-        return cls(host, path, [first], len(line))
-
-    @classmethod
-    def open(cls, host: Host, plan_id: str) -> Journal:
-        """Open the journal whose plan ID starts with `plan_id`. Raises UsageError, Damaged."""
-        there = [n for n in host.listdir(JOURNAL_DIR) if n.endswith(".jsonl")]
-        names = [n for n in there if n.startswith(plan_id)]
-        if not plan_id or len(names) != 1:
-            known = ", ".join(n[:12] for n in there) or "none"
-            raise UsageError(
-                f"{len(names)} journals on {host.hostname()} match plan {plan_id or '(none)'}",
-                f"known here: {known}",
-                "fab journal",
-            )
-        path = f"{JOURNAL_DIR}/{names[0]}"
-        records, good = _read(host, path)
-        if not records:
-            raise Damaged(
-                f"{path}: no plan in it", "its first record is not whole", _way_out(host, path)
-            )
-        return cls(host, path, records, good)
-
-    def append(self, kind: str, step: str = "", data: Optional[dict[str, Any]] = None) -> Record:
-        """Write one record and fsync it before returning."""
-        last = self.records[-1]
-        bare = Record(last.seq + 1, self._host.now(), kind, step, data or {}, "")
-        record = _seal(bare, last.crc)
-        self._write(record)
-        self.records.append(record)
-        return record
-
-    def _write(self, record: Record) -> None:
-        line = canonical(record) + b"\n"
-        self._host.append_synced(self.path, line, keep=self._good_size)
-        self._good_size += len(line)
 
     def last(self, step: str) -> Optional[Record]:
         """The newest record about a step, or None."""
@@ -143,6 +94,63 @@ class Journal:
         """open, complete or rolled-back."""
         last = self.records[-1].kind
         return last if last in _CLOSING else "open"
+
+
+class Journal(History):
+    """A plan's journal on this host, open for appending."""
+
+    def __init__(self, host: Host, path: str, records: list[Record], good_size: int) -> None:
+        super().__init__(path, records)
+        self._host, self._good_size = host, good_size
+
+    @classmethod
+    def create(cls, host: Host, plan: Plan) -> Journal:
+        """Start the journal of `plan`, or open the one there is."""
+        host.makedirs(JOURNAL_DIR)
+        path = journal_path(plan.id)
+        if host.exists(path):
+            records, good = _read(host, path)
+            if records:
+                return cls(host, path, records, good)
+        first = _seal(Record(1, host.now(), "plan", "", {"plan": plan_to_plain(plan)}, ""), "")
+        line = canonical(first) + b"\n"
+        host.write_atomic(path, line)  # whole or not at all: half a plan could not be resumed
+        host.append_synced(path, b"", keep=len(line))  # takes the room that the next records need
+        return cls(host, path, [first], len(line))
+
+    @classmethod
+    def open(cls, host: Host, plan_id: str) -> Journal:
+        """Open the journal whose plan ID starts with `plan_id`. Raises UsageError, Damaged."""
+        there = [n for n in host.listdir(JOURNAL_DIR) if n.endswith(".jsonl")]
+        names = [n for n in there if n.startswith(plan_id)]
+        if not plan_id or len(names) != 1:
+            known = ", ".join(n[:12] for n in there) or "none"
+            raise UsageError(
+                f"{len(names)} journals on {host.hostname()} match plan {plan_id or '(none)'}",
+                f"known here: {known}",
+                "fab journal",
+            )
+        path = f"{JOURNAL_DIR}/{names[0]}"
+        records, good = _read(host, path)
+        if not records:
+            raise Damaged(
+                f"{path}: no plan in it", "its first record is not whole", _way_out(host, path)
+            )
+        return cls(host, path, records, good)
+
+    def append(self, kind: str, step: str = "", data: Optional[dict[str, Any]] = None) -> Record:
+        """Write one record and fsync it before returning."""
+        last = self.records[-1]
+        bare = Record(last.seq + 1, self._host.now(), kind, step, data or {}, "")
+        record = _seal(bare, last.crc)
+        self._write(record)
+        self.records.append(record)
+        return record
+
+    def _write(self, record: Record) -> None:
+        line = canonical(record) + b"\n"
+        self._host.append_synced(self.path, line, keep=self._good_size)
+        self._good_size += len(line)
 
 
 def _plan_of(path: str, first: Record) -> Plan:
@@ -205,7 +213,14 @@ def _seal(record: Record, previous: str) -> Record:
 
 def _read(host: Host, path: str) -> tuple[list[Record], int]:
     """(records, size of the good part). Raises Damaged for damage before the end."""
-    data = host.read_bytes(path, _MAX_JOURNAL)
+    return parse_records(host.read_bytes(path, _MAX_JOURNAL), path, _way_out(host, path))
+
+
+def parse_records(data: bytes, path: str, way_out: str) -> tuple[list[Record], int]:
+    """(records, size of the good part) of a journal's bytes. path: its name, for errors.
+
+    Raises Damaged for damage before the end; way_out: what to do about that.
+    """
     records: list[Record] = []
     offset = 0
     while offset < len(data):
@@ -222,7 +237,7 @@ def _read(host: Host, path: str) -> tuple[list[Record], int]:
             raise Damaged(
                 f"{path}: record {len(records) + 1} at offset {offset}: {reason}",
                 "a damaged journal cannot say what was done",
-                _way_out(host, path),
+                way_out,
             )
         break  # the torn tail of a crash: the act it announces did not begin
     return records, offset
@@ -252,5 +267,7 @@ def newest_open(host: Host) -> Optional[str]:
 
 
 def export(host: Host, plan_id: str) -> bytes:
-    """The journal's file as it is, to be carried to the coordinator."""
-    return host.read_bytes(Journal.open(host, plan_id).path, _MAX_JOURNAL)
+    """The whole records of a journal, to the byte, to be carried elsewhere."""
+    path = Journal.open(host, plan_id).path
+    data = host.read_bytes(path, _MAX_JOURNAL)
+    return data[: parse_records(data, path, _way_out(host, path))[1]]

@@ -24,7 +24,7 @@ from agent.host import STATE_DIR, Host
 from agent.model.codec import from_plain, to_plain
 from agent.model.plan import Plan
 from agent.model.signed import NAMESPACE, Policy, Signed, plan_of_text
-from agent.records.journal import Journal
+from agent.records.journal import History, Journal
 
 CONF_DIR = "/etc/etcd-rescue"
 POLICY_FILE = f"{CONF_DIR}/policy.yaml"
@@ -77,7 +77,7 @@ def accept(
     return Accepted(signed.text, signed.signature, names[0]) if names else None
 
 
-def stored(journal: Journal) -> tuple[Optional[Signed], float]:
+def stored(journal: History) -> tuple[Optional[Signed], float]:
     """Give the newest signature that a plan was accepted with, and when; (None, 0) for none."""
     for record in reversed(journal.records):
         if record.kind == "signed":
