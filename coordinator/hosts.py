@@ -19,7 +19,7 @@ class HostSpec:
     """How to get onto one host. Empty or 0: as ssh_config says, else ssh's default.
 
     address: what to connect to, where that is not the name. jump: [user@]host[:port],… or "none".
-    transport: ssh, or local for this machine.
+    transport: ssh, or local for this machine. key: a private key's file, tried before ssh_config's.
     """
 
     name: str
@@ -28,6 +28,7 @@ class HostSpec:
     port: int = 0
     jump: str = ""
     transport: str = "ssh"
+    key: str = ""
 
 
 def checked_name(value: object, what: str = "host name") -> str:
@@ -35,7 +36,7 @@ def checked_name(value: object, what: str = "host name") -> str:
     if isinstance(value, str):
         if _NAME.fullmatch(value) and ".." not in value:
             return value
-        if ":" in value and _is_ip(value):
+        if ":" in value and is_ip(value):
             return value
     raise UsageError(
         f"{value!r} is not a {what}",
@@ -84,7 +85,8 @@ def split_address(text: str) -> tuple[str, str, int]:
     return user, checked_name(rest), port
 
 
-def _is_ip(value: str) -> bool:
+def is_ip(value: str) -> bool:
+    """True for an IPv4 or IPv6 address, with or without a scope (%eth0)."""
     try:
         ipaddress.ip_address(value.partition("%")[0])
     except ValueError:

@@ -28,12 +28,15 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(data, str(path))
 
 
-def parse_yaml(data: bytes, where: str) -> Any:
-    """The one document in `data`. Raises UsageError with `where`, line and reason."""
+def parse_yaml(data: bytes, where: str, opaque: tuple[str, ...] = ()) -> Any:
+    """The one document in `data`. Raises UsageError with `where`, line and reason.
+
+    opaque: tags (!vault) whose values are kept as the text that stands there.
+    """
     if len(data) > MAX_SIZE:
         raise UsageError(f"{where}: larger than {MAX_SIZE} bytes")
     try:
-        return yaml.load(data.decode(), Loader=_Strict)  # noqa: S506 - a SafeLoader
+        return yaml.load(data.decode(), Loader=_loader(opaque))  # noqa: S506 - a SafeLoader
     except UnicodeDecodeError as error:
         raise UsageError(f"{where}: not UTF-8 at offset {error.start}") from None
     except yaml.MarkedYAMLError as error:
@@ -76,3 +79,12 @@ class _Strict(yaml.SafeLoader):
 
     def _refuse(self, problem: str, place: Any) -> None:
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def _loader(opaque: tuple[str, ...]) -> type[_Strict]:
+    class Loader(_Strict):
+        pass
+
+    for tag in opaque:
+        Loader.add_constructor(tag, lambda _loader, node: str(node.value))
+    return Loader
