@@ -23,13 +23,18 @@ from coordinator.tasks.common import Options
 allow_left_away()
 claim_rest()
 
-LOOKING = ("cluster", "output", "ask_sudo_password")
+LOOKING = (
+    "cluster", "hosts_from", "output", "ask_ssh_password", "ask_jump_password", "ask_sudo_password",
+)  # fmt: skip
 CHANGING = (*LOOKING, "dry_run", "yes")
 
 _REPEATED = Parameter.empty
 # Every option that more than one task takes: its default (none: may be repeated) and its help.
 _COMMON: dict[str, tuple[Any, str]] = {
     "cluster": ("", "cluster.yaml that names the hosts (default: the one here, if there is one)"),
+    "hosts_from": ("", "kubeconfig[:PATH] or ansible:PATH[:GROUP], which names the hosts"),
+    "ask_ssh_password": (False, "ask for the password of the login on the hosts"),
+    "ask_jump_password": (False, "ask for the password of the login on the jump hosts"),
     "output": ("table", "table, json or yaml"),
     "ask_sudo_password": (False, "ask for the sudo password of the hosts"),
     "dry_run": (False, "show the plan and change nothing"),
@@ -37,6 +42,11 @@ _COMMON: dict[str, tuple[Any, str]] = {
     "in_manifest": (False, "use the manifest way, where no etcd can be run outside the kubelet"),
     "lost": (_REPEATED, "a host that is off and will not come back by itself (repeat for each)"),
     "accept": (_REPEATED, "a host whose newer or unknown data may be lost (repeat for each)"),
+}
+_PASSWORDS = {
+    "ssh_password": "password of the login on the hosts",
+    "jump_password": "password of the login on the jump hosts",
+    "sudo_password": "sudo password of the hosts",
 }
 _handled: set[str] = set()
 
@@ -113,9 +123,10 @@ def _options(given: dict[str, Any]) -> Options:
     said = {name: _plain(value) for name, value in given.items() if name in known}
     for name in ("lost", "accept"):
         said[name] = tuple(part for word in said.get(name, ()) for part in word.split(","))
-    if given.get("ask_sudo_password"):
-        forbid_core_dumps()  # it stays in our memory
-        said["sudo_password"] = getpass.getpass("sudo password of the hosts: ")
+    for name, whose in _PASSWORDS.items():
+        if given.get(f"ask_{name}"):
+            forbid_core_dumps()  # it stays in our memory
+            said[name] = getpass.getpass(f"{whose}: ")
     return Options(hosts=command_line_hosts(sys.argv[1:]), **said)
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import paramiko
@@ -42,12 +42,14 @@ class Access:
     """What an operator adds to ssh_config. Passwords never reach an argument list or a log.
 
     config: an ssh_config file to use in place of the usual ones. connect_timeout: seconds for the
-    TCP connection; 0: as ssh_config says, else 3.
+    TCP connection; 0: as ssh_config says, else 3. password: of the login on the host itself;
+    jump_password: on its jump hosts, which never see the other one.
     """
 
     config: str = ""
     connect_timeout: float = 0.0
     password: str = field(default="", repr=False)
+    jump_password: str = field(default="", repr=False)
     sudo_password: str = field(default="", repr=False)
 
 
@@ -83,6 +85,11 @@ def resolve(spec: HostSpec, access: Access) -> SshOptions:
     if spec.jump:
         jumps = () if spec.jump == "none" else tuple(spec.jump.split(","))
         changes.update(jumps=jumps, proxy_command="")
+    if spec.key:
+        key = os.path.expanduser(spec.key)
+        if not os.path.isfile(key):
+            raise UsageError(f"{spec.name}: the private key {key} is no file")
+        changes["identity_files"] = (key, *options.identity_files)
     return SshOptions(**{**options.__dict__, **changes})
 
 
@@ -99,7 +106,8 @@ def connect(spec: HostSpec, access: Access = Access()) -> Link:
         for number, options in enumerate(route):
             behind = hops[-1] if hops else None
             is_last = number == len(route) - 1
-            hops.append(_open(options, behind, access, spec.name if is_last else ""))
+            own = access if is_last else replace(access, password=access.jump_password)
+            hops.append(_open(options, behind, own, spec.name if is_last else ""))
     except BaseException:
         for connection in reversed(hops):
             with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Which hosts there are: from cluster.yaml, -H, ssh_config, or the member list of the first one.
+"""Which hosts there are: from cluster.yaml, -H, another inventory, or the first one's members.
 
 cluster.yaml, all keys but `hosts` optional, unknown ones refused:
 
@@ -51,6 +51,7 @@ from coordinator.hosts import (
     checked_user,
     split_address,
 )
+from coordinator.inventories.choose import hosts_from
 from coordinator.probe import probe_ports as probe_ports
 from coordinator.signing import POLICY_KEYS, read_policy
 from coordinator.sshconfig import SshOptions
@@ -123,16 +124,27 @@ def with_names(inventory: Inventory, names: Iterable[str]) -> Inventory:
 
 
 def gather(
-    cluster: str = "", names: Iterable[str] = (), host: str = "", ssh_config: str = ""
+    cluster: str = "",
+    names: Iterable[str] = (),
+    host: str = "",
+    ssh_config: str = "",
+    source: str = "",
 ) -> Inventory:
     """The hosts to begin with, from what was given on the command line.
 
     cluster: a cluster.yaml, by default the one in the working directory if there is one. names: of
     -H; they take the file's hosts' details. host: the one a task is about, where nothing else names
-    any. ssh_config: in place of the usual files. Raises UsageError.
+    any. ssh_config: in place of the usual files. source: another inventory that names the hosts
+    (inventories/choose.py), in place of a cluster.yaml. Raises UsageError, and Unreachable where
+    that inventory does not answer.
     """
     default = Path("cluster.yaml")
-    if cluster or default.is_file():
+    if source and cluster:
+        raise UsageError("--hosts-from and --cluster", "both say which hosts there are")
+    if source:
+        # Not complete: an inventory may be older than the cluster; its members name the others.
+        inventory = Inventory(_without_twins(hosts_from(source), source))
+    elif cluster or default.is_file():
         inventory = load_inventory(Path(cluster) if cluster else default)
     else:
         inventory = Inventory()
@@ -143,7 +155,7 @@ def gather(
         raise UsageError(
             "no hosts are given",
             "nothing says where the cluster is",
-            "-H HOST with any one control-plane host, or a cluster.yaml",
+            "-H HOST with any one control-plane host, a cluster.yaml, or --hosts-from",
         )
     if ssh_config:
         inventory = replace(inventory, access=replace(inventory.access, config=ssh_config))
@@ -191,6 +203,13 @@ def _mapping(value: Any, where: str, keys: set[str]) -> Mapping[str, Any]:
         known = ", ".join(sorted(keys))
         raise UsageError(f"{where}: unknown key {unknown[0]!r}", f"known: {known}")
     return value
+
+
+def _without_twins(hosts: tuple[HostSpec, ...], where: str) -> tuple[HostSpec, ...]:
+    if len(hosts) > MAX_HOSTS:
+        raise UsageError(f"{where}: {len(hosts)} hosts", f"one cluster has at most {MAX_HOSTS}")
+    _refuse_twins(hosts, where)
+    return hosts
 
 
 def _refuse_twins(hosts: Iterable[HostSpec], where: str) -> None:
@@ -272,6 +291,7 @@ def _described(
     own = sshconfig.lookup(name, access.config)
     leads_somewhere = name == address or own.hostname != name or _resolves(name)
     spec = HostSpec(name, "" if leads_somewhere else address, known.user, known.port, known.jump)
+    spec = replace(spec, key=known.key)
     if model is None:
         return spec
     is_default_user = own.user in ("", getpass.getuser())

@@ -34,6 +34,9 @@ class Options:
     in_manifest: bool = False
     ssh_config: str = ""
     sudo_password: str = ""
+    hosts_from: str = ""
+    ssh_password: str = ""
+    jump_password: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
             f"no output format {options.output!r}", f"known: {', '.join(report.FORMATS)}"
         )
     progress = Progress()
-    inventory = gather(options.cluster, options.hosts, host, options.ssh_config)
-    access = replace(inventory.access, sudo_password=options.sudo_password)
+    inventory = gather(options.cluster, options.hosts, host, options.ssh_config, options.hosts_from)
+    access = replace(
+        inventory.access,
+        password=options.ssh_password,
+        jump_password=options.jump_password,
+        sudo_password=options.sudo_password,
+    )
     fleet = Fleet(inventory.hosts, build_agent(), access, inventory.complete)
     try:
         observations = fleet.observe()

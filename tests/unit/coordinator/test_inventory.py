@@ -301,3 +301,27 @@ def test_no_answer_is_neither_and_ends_in_time(address: str) -> None:
     sighting = probe_ports(address, (random.randint(40000, 50000),), 0.3)
     assert time.monotonic() - started < 1.5
     assert sighting.open_ports == ()
+
+
+def test_another_inventory_in_place_of_cluster_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "hosts: [other]")
+    (tmp_path / "hosts").write_text("[etcd]\nm[0:2] ansible_port=2222\n")
+    inventory = gather(source="ansible:hosts")
+    assert [spec.name for spec in inventory.hosts] == ["m0", "m1", "m2"]
+    assert not inventory.complete, "the members may name more"
+    (chosen,) = gather(source="ansible:hosts", names=["ann@m1"]).hosts
+    assert chosen == HostSpec("m1", "", "ann", 2222)
+    with pytest.raises(UsageError, match="--hosts-from and --cluster"):
+        gather("cluster.yaml", source="ansible:hosts")
+    (tmp_path / "hosts").write_text("[etcd]\nm[0:299]\n")
+    with pytest.raises(UsageError, match="300 hosts"):
+        gather(source="ansible:hosts")
+
+
+def test_what_is_found_through_a_host_takes_its_key() -> None:
+    told = survey(online=(Member("b", "x", ("https://192.0.2.2:2380",)),))
+    (found,) = hosts_from_members(told, HostSpec("m0", "192.0.2.1", key="/none", transport="local"))
+    assert found.key == "/none"
