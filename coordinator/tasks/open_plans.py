@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from agent.diagnosis.cluster import diagnose
-from agent.errors import Locked, Refused, UsageError
+from agent.errors import UsageError
 from agent.model.catalog import CATALOG
 from agent.model.codec import from_plain
 from agent.model.facts import JournalFacts, Observation, Survey
-from agent.model.holding import held
+from agent.model.holding import damaged_journal, not_finished
 from agent.model.plan import Plan, plan_from_plain
 from agent.model.signed import Signed
 from coordinator.sequencer import Sequencer
@@ -28,31 +28,9 @@ def refuse_open_plans(looked: Looked) -> None:
     idle = {plan.id for plan, _kind in _left_behind(looked)}
     for observation, survey, facts in _journals(looked):
         if facts.state == "damaged":
-            raise damaged(observation.host, facts)
+            raise damaged_journal(observation.host, facts)
         if facts.state == "open" and facts.plan not in idle:
-            raise _not_finished(observation.host, survey, facts)
-
-
-def damaged(host: str, facts: JournalFacts) -> Refused:
-    """Why nothing goes on from a journal that cannot be read, and how to go on without it."""
-    return Refused(
-        f"{host}: {facts.problem}",
-        "a damaged journal cannot say what was done",
-        f"on {host}: rescue-agent set-aside-journal {facts.plan[:12]}; then: fab diagnose",
-    )
-
-
-def _not_finished(host: str, survey: Survey, facts: JournalFacts) -> Locked:
-    lock = survey.lock
-    if lock is not None and lock.plan == facts.plan:
-        error = held(host, lock, survey.time)
-        error.seen = f"{error.seen} ({facts.recipe} is not finished)"
-        return error
-    return Locked(
-        f"{host}: plan {facts.plan[:12]} ({facts.recipe}) is not finished",
-        "a second plan on top of a half-done one could undo what the first needs",
-        f"fab resume   (or: fab rollback {facts.plan[:12]})",
-    )
+            raise not_finished(observation.host, survey, facts)
 
 
 def without_left_behind(looked: Looked, lost: Sequence[str]) -> Looked:

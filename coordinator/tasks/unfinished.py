@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.errors import UsageError
+from agent.model.holding import damaged_journal
 from agent.model.plan import Plan, plan_from_plain
 from coordinator import report
 from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
-from coordinator.tasks.open_plans import damaged, stored_signature, tell_of_holders
+from coordinator.tasks.open_plans import stored_signature, tell_of_holders
 
 
 def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> None:
@@ -61,7 +62,7 @@ def _stored_plan(looked: Looked, plan_id: str) -> Plan | None:
     for observation in looked.observations:
         for facts in observation.survey.journals if observation.survey else ():
             if facts.state == "damaged":
-                raise damaged(observation.host, facts)
+                raise damaged_journal(observation.host, facts)
             if facts.state == "open" and facts.plan.startswith(plan_id):
                 found[facts.plan] = observation.host
     if not found:
