@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -57,6 +57,14 @@ lab: .venv/ready
 
 agent: .venv/ready
 	$(PY) -m coordinator.agent_file
+
+# The interpreter for hosts that have none: make runtime, or MACHINES=all (x86_64 and aarch64).
+runtime: .venv/ready
+	$(PY) -m images.runtime $(MACHINES)
+
+# Which packages it is made of, to the bit: those that the mirror has now.
+runtime-lock: .venv/ready
+	$(PY) -m images.runtime --lock
 
 format: .venv/ready
 	.venv/bin/ruff format .

@@ -1,0 +1,1 @@
+"""What is made beforehand and carried to hosts: the runtime, and the debug pod's image."""
