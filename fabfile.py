@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
-from coordinator.tasks import certificates, look, members, plan_files, rescue, unfinished
+from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
 from coordinator.tasks import restore as restoring
 from coordinator.tasks import settings as view
 from coordinator.tasks import snapshot as snapshots
@@ -170,6 +170,49 @@ def verify_snapshot(options: Options, file: str, no_hash_ok: bool = False) -> No
 def rehearse(options: Options, file: str, on: str = "", no_hash_ok: bool = False) -> None:
     """Restore a snapshot into a scratch etcd, and say what it holds; nothing else is touched."""
     snapshots.rehearse(options, file, on, no_hash_ok)
+
+
+@command(
+    *CHANGING, host="the host to put it on (default: all)",
+    every="when, as systemd writes calendars (default: daily)",
+    random_delay="at most so much later, at random (default: 15min)",
+    keep="at most so many are kept (default: 7)",
+    keep_days="none older than so many days (default: of any age)",
+    keep_bytes="all of them at most so large, as in 20G (default: any)",
+    min_free="so much stays free on their file system (default: 1G)",
+    metrics="write metrics for Prometheus into this directory of the hosts",
+    first="take a first one now, and wait for it",
+)  # fmt: skip
+def install_timer(
+    options: Options,
+    host: str | None = None,
+    every: str = "daily",
+    random_delay: str = "15min",
+    keep: str = "7",
+    keep_days: str = "0",
+    keep_bytes: str = "0",
+    min_free: str = "1G",
+    metrics: str = "",
+    first: bool = False,
+) -> None:
+    """Have the hosts take verified snapshots on a schedule, and keep the newest."""
+    words = {
+        "every": every, "random_delay": random_delay, "keep": keep, "keep_days": keep_days,
+        "keep_bytes": keep_bytes, "min_free": min_free, "metrics": metrics,
+    }  # fmt: skip
+    timer.install_timer(options, host or "", timer.schedule_from(words), first)
+
+
+@command(*CHANGING, host="the host to take it off (default: all)")
+def remove_timer(options: Options, host: str | None = None) -> None:
+    """Take the snapshot timer off the hosts; the snapshots stay."""
+    timer.remove_timer(options, host or "")
+
+
+@command(*LOOKING, host="the host to ask (default: all)")
+def timer_status(options: Options, host: str | None = None) -> None:
+    """Say when each host takes its next snapshot, and what it has."""
+    timer.timer_status(options, host or "")
 
 
 @command(*LOOKING, plan="the plan's ID or its beginning")

@@ -23,6 +23,7 @@ from agent.actions import (
     services,
 )
 from agent.actions.base import Action
+from agent.actions.timer import install as timer
 from agent.errors import UsageError
 
 _ALL: tuple[Action[Any], ...] = (
@@ -62,6 +63,8 @@ _ALL: tuple[Action[Any], ...] = (
     edits.SetInitialCluster(),
     edits.SetForceNewCluster(),
     edits.ClearForceNewCluster(),
+    timer.InstallTimer(),
+    timer.RemoveTimer(),
 )
 
 ACTIONS: dict[str, Action[Any]] = {action.name: action for action in _ALL}

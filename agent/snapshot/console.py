@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.errors import RescueError
 from agent.host import Host
+from agent.snapshot.scheduled_console import add_scheduled
 
 
 def add_verbs(verbs: Any, say: Callable[[str], None]) -> None:
@@ -27,6 +28,7 @@ def add_verbs(verbs: Any, say: Callable[[str], None]) -> None:
             "--no-hash-ok", action="store_true",
             help="take a file without a hash at its end: the copy of a database file",
         )  # fmt: skip
+    add_scheduled(verbs, say)
     _add_bulk(verbs)
 
 

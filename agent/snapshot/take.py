@@ -44,13 +44,13 @@ _RESERVE = 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
 
 
-def take_set(host: Host, say: Say, folder: str = STAGING) -> BackupSet:
+def take_set(host: Host, say: Say, folder: str = STAGING, may_copy: bool = True) -> BackupSet:
     """Take a backup set into a new directory below `folder`; its name is that of the set.
 
     A member that answers, with or without a quorum, streams its snapshot. Where etcd is stopped,
     its database and log are copied as they are, with the database locked: an etcd that is started
     meanwhile waits for the lock. Nothing has its final name before it is complete, verified and on
-    the disk; what fails leaves nothing behind.
+    the disk; what fails leaves nothing behind. Unless `may_copy`, a stopped one is refused.
 
     Raises Refused where neither is possible, or where there is no room; SnapshotDamaged where what
     a member streamed is not what it hashed; EtcdError where the stream broke.
@@ -64,6 +64,8 @@ def take_set(host: Host, say: Say, folder: str = STAGING) -> BackupSet:
     part = f"{folder}/.{name}.part"
     if member is not None:
         found = _of_member(host, platform, config, member, name, part, say)
+    elif not may_copy:
+        raise Refused(f"{host.hostname()}: etcd does not answer", "no copy of its data was wanted")
     else:
         found = _of_directory(host, platform, config, name, part, say)
     host.rename_new(part, f"{folder}/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +26,11 @@ def carry_out(
     options: Options,
     signed: Signed | None = None,
     file: Path | None = None,
+    to_end: Callable[[Fleet, Sequencer, Plan, Progress, Options], None] | None = None,
 ) -> None:
     """Show, confirm, run and verify a plan. Raises what stops it.
+
+    to_end: runs and verifies it (default: run_to_end).
 
     One that must be signed and is not is written to a file, unless it came from `file`: Unsigned
     says how to go on.
@@ -48,7 +52,7 @@ def carry_out(
         if signed is None:
             raise to_be_signed(plan, f"{error.seen}; {error.why}", file) from None
         raise
-    run_to_end(looked.fleet, sequencer, plan, looked.progress, options)
+    (to_end or run_to_end)(looked.fleet, sequencer, plan, looked.progress, options)
 
 
 def run_to_end(

@@ -6,10 +6,10 @@ together. One file per kind of action, each a tuple SPECS.
 
 from __future__ import annotations
 
-from agent.model.catalog import etcd
+from agent.model.catalog import etcd, timer
 from agent.model.catalog.spec import ActionSpec
 
 __all__ = ["CATALOG", "ActionSpec"]
 
-CATALOG: dict[str, ActionSpec] = {spec.name: spec for spec in etcd.SPECS}
+CATALOG: dict[str, ActionSpec] = {spec.name: spec for spec in (*etcd.SPECS, *timer.SPECS)}
 """Name → spec of every action."""

@@ -34,6 +34,7 @@ from agent.recipes.rules.stopping import (
     unpark_definition,
     wait_serving,
 )
+from agent.recipes.rules.timer import install_timer, remove_timer
 from agent.recipes.rules.upkeep import (
     check_authority,
     clear_removed_alarm,
@@ -57,7 +58,7 @@ RULES: dict[str, Rule] = {
         check_authority, install_authority, issue_certificates, compact_history, defragment,
         disarm_nospace, clear_removed_alarm,
         restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
-        set_initial_cluster,
+        set_initial_cluster, install_timer, remove_timer,
         *RESTORES,
     )
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""The units of ours on a host: written, recognised, removed; and the agent that they run."""
