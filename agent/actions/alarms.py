@@ -132,7 +132,7 @@ class DisarmNospace(Action[NospaceArgs]):
         with local_client(ctx) as client:
             members = client.members(linearizable=True)
         for member in members:
-            _require_space(config, member, args.quotas.get(member.id, 0))
+            _require_space(ctx, config, member, args.quotas.get(member.id, 0))
 
     def is_done(self, ctx: Context, args: NospaceArgs, undo: Optional[Data]) -> bool:
         return not _raised(ctx, "NOSPACE")
@@ -150,11 +150,12 @@ class DisarmNospace(Action[NospaceArgs]):
             raise StepFailed(f"the alarm NOSPACE is raised still, or again, on {left[0].member_id}")
 
 
-def _require_space(config: EtcdConfig, member: Member, quota: int) -> None:
+def _require_space(ctx: Context, config: EtcdConfig, member: Member, quota: int) -> None:
     """Raise PreconditionFailed unless the member's file is well below its quota."""
     name = f"{member.name or 'unnamed'} ({member.id})"
     try:
-        with EtcdClient(member.client_urls[0], config.client_tls, timeout=5.0) as client:
+        files = real_files(ctx.host, config.client_tls)
+        with EtcdClient(member.client_urls[0], files, timeout=5.0) as client:
             status = client.status()
     except (RescueError, IndexError) as error:
         told = error.seen if isinstance(error, RescueError) else "it has no client URL"

@@ -13,6 +13,7 @@ from agent.actions.kinds import kind_of
 from agent.actions.scratch import alone
 from agent.actions.services import require_stopped, stop
 from agent.errors import PreconditionFailed, StepFailed
+from agent.etcd.transport import real_files
 from agent.host import STATE_DIR
 from agent.survey.online import local_endpoint
 from agent.survey.processes import etcd_processes
@@ -104,10 +105,10 @@ class SeedInManifest(Action[InManifestArgs]):
         config = current_config(ctx)
         flagged = splice.add_flag(text, "force-new-cluster", "true")
         ctx.host.write_atomic(args.path, flagged.encode(), like=ctx.host.stat(undo["parked"]))
-        endpoint = local_endpoint(config)
+        endpoint, files = local_endpoint(config), real_files(ctx.host, config.client_tls)
 
         def probe() -> tuple[bool, str]:
-            return alone(endpoint, config.client_tls, facts)
+            return alone(endpoint, files, facts)
 
         try:
             wait_for(ctx.say, "etcd to be healthy and alone", probe, args.deadline)

@@ -11,6 +11,7 @@ from agent.actions.definitions import current_config
 from agent.diagnosis.quorum import quorum
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd.client import EtcdClient
+from agent.etcd.transport import real_files
 from agent.model.facts import EtcdConfig, Member
 from agent.survey.online import local_endpoint
 
@@ -35,20 +36,21 @@ class RemoveArgs:
 def local_client(ctx: Context, timeout: float = 5.0) -> EtcdClient:
     """Give a client of the etcd on this host."""
     config = current_config(ctx)
-    return EtcdClient(local_endpoint(config), config.client_tls, timeout=timeout)
+    files = real_files(ctx.host, config.client_tls)
+    return EtcdClient(local_endpoint(config), files, timeout=timeout)
 
 
 def _by_peer_urls(members: tuple[Member, ...], urls: tuple[str, ...]) -> Optional[Member]:
     return next((m for m in members if set(m.peer_urls) & set(urls)), None)
 
 
-def _serving(config: EtcdConfig, members: tuple[Member, ...]) -> set[str]:
+def _serving(ctx: Context, config: EtcdConfig, members: tuple[Member, ...]) -> set[str]:
     """IDs of voters whose client URL answers with that very ID now."""
-    found = set()
+    found, files = set(), real_files(ctx.host, config.client_tls)
     for member in members:
         for url in () if member.is_learner else member.client_urls[:1]:
             try:
-                with EtcdClient(url, config.client_tls, timeout=1.0) as client:
+                with EtcdClient(url, files, timeout=1.0) as client:
                     if client.status().member_id == member.id:
                         found.add(member.id)
             except RescueError:
@@ -56,10 +58,12 @@ def _serving(config: EtcdConfig, members: tuple[Member, ...]) -> set[str]:
     return found
 
 
-def _require_quorum_without(config: EtcdConfig, members: tuple[Member, ...], id: str) -> None:
+def _require_quorum_without(
+    ctx: Context, config: EtcdConfig, members: tuple[Member, ...], id: str
+) -> None:
     """Raise PreconditionFailed unless the voters left would still have a quorum that serves."""
     rest = tuple(m for m in members if m.id != id and not m.is_learner)
-    serving = _serving(config, rest)
+    serving = _serving(ctx, config, rest)
     if not rest or len(serving) < quorum(len(rest)):
         raise PreconditionFailed(
             f"without {id} there are {len(rest)} voters, of which {len(serving)} serve; "
@@ -81,7 +85,7 @@ def others_serving(ctx: Context) -> tuple[int, int]:
             own = client.status().member_id
     except RescueError:
         return 0, 0
-    others = _serving(config, tuple(m for m in members if m.id != own))
+    others = _serving(ctx, config, tuple(m for m in members if m.id != own))
     return len(others), sum(not m.is_learner for m in members)
 
 
@@ -113,7 +117,7 @@ class RemoveMember(Action[RemoveArgs]):
                 "run it on another member",
             )
         if not found.is_learner:
-            _require_quorum_without(config, members, args.id)
+            _require_quorum_without(ctx, config, members, args.id)
 
     def is_done(self, ctx: Context, args: RemoveArgs, undo: Optional[Data]) -> bool:
         with local_client(ctx) as client:

@@ -18,6 +18,7 @@ from agent.actions.definitions import current_config
 from agent.actions.scratch import finish, serving_alone
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd.client import EtcdClient, prefix_end
+from agent.etcd.transport import real_files
 from agent.model.facts import EtcdConfig
 from agent.survey.online import local_endpoint
 
@@ -52,7 +53,8 @@ class ProveRestored(Action[ProveArgs]):
         return ctx.host.exists(ready_marker(data_places(ctx, args)))
 
     def act(self, ctx: Context, args: ProveArgs, undo: Data) -> Data:
-        where, tls = data_places(ctx, args), current_config(ctx).client_tls
+        where = data_places(ctx, args)
+        tls = real_files(ctx.host, current_config(ctx).client_tls)
         alone = serving_alone(ctx, where, (), "the restored data to serve", args.deadline)
         with alone as (endpoint, facts), EtcdClient(endpoint, tls, timeout=60.0) as client:
             facts.update(_look(client, args))
@@ -101,21 +103,22 @@ class RemoveStaleLeases(Action[LeasesArgs]):
 
     def is_done(self, ctx: Context, args: LeasesArgs, undo: Optional[Data]) -> bool:
         try:
-            with _client(current_config(ctx)) as client:
+            with _client(ctx, current_config(ctx)) as client:
                 return not _stale(client, args.revision)
         except RescueError:
             return False
 
     def act(self, ctx: Context, args: LeasesArgs, undo: Data) -> Data:
-        with _client(current_config(ctx)) as client:
+        with _client(ctx, current_config(ctx)) as client:
             stale = _stale(client, args.revision)
             for key in stale:
                 client.delete(key)
         return {"seen": f"{len(stale)} stale API server leases removed"}
 
 
-def _client(config: EtcdConfig) -> EtcdClient:
-    return EtcdClient(local_endpoint(config), config.client_tls, timeout=10.0)
+def _client(ctx: Context, config: EtcdConfig) -> EtcdClient:
+    files = real_files(ctx.host, config.client_tls)
+    return EtcdClient(local_endpoint(config), files, timeout=10.0)
 
 
 def _stale(client: EtcdClient, revision: int) -> list[bytes]:

@@ -26,6 +26,8 @@ from agent.actions.services import require_stopped
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd.answers import Status
 from agent.etcd.client import EtcdClient, peer_hash_kv
+from agent.etcd.transport import RealFiles, real_files
+from agent.host import Host
 from agent.model.facts import EtcdConfig, TlsFiles
 from agent.survey.online import local_peer_urls
 
@@ -107,13 +109,13 @@ def _loopback_flags(config: EtcdConfig, peer_port: int) -> list[str]:
     ]
 
 
-def _prejoin_flags(config: EtcdConfig, args: PrejoinArgs) -> list[str]:
+def _prejoin_flags(ctx: Context, config: EtcdConfig, args: PrejoinArgs) -> list[str]:
     """On the member's real peer URL, with its own certificates, as an existing cluster's member."""
     timing = ("heartbeat-interval", "election-timeout")
     return [
         f"--listen-peer-urls={','.join(config.listen_peer_urls)}",
         f"--initial-advertise-peer-urls={','.join(config.advertise_peer_urls)}",
-        f"--initial-cluster={args.initial_cluster or _listed(args.sources, config)}",
+        f"--initial-cluster={args.initial_cluster or _listed(ctx, args.sources, config)}",
         "--initial-cluster-state=existing",
         *(f"--{name}={config.flags[name]}" for name in timing if name in config.flags),
     ]
@@ -210,18 +212,19 @@ def serving_alone(
     scheme = "https" if config.server_tls.cert else "http"
     endpoint = f"{scheme}://127.0.0.1:{client_port}"
     facts: dict[str, object] = {}
+    files = real_files(ctx.host, config.client_tls)
     with running(ctx, argv, log) as died:
 
         def probe() -> tuple[bool, str]:
             if (why := died()) is not None:
                 raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-            return alone(endpoint, config.client_tls, facts)
+            return alone(endpoint, files, facts)
 
         wait_for(ctx.say, what, probe, deadline, 0.05)
         yield endpoint, facts
 
 
-def alone(endpoint: str, tls: TlsFiles, facts: dict[str, object]) -> tuple[bool, str]:
+def alone(endpoint: str, tls: RealFiles, facts: dict[str, object]) -> tuple[bool, str]:
     """Say whether the etcd there serves as the only member; its identity goes to `facts`."""
     try:
         with EtcdClient(endpoint, tls, timeout=1.0) as client:
@@ -255,7 +258,7 @@ class Prejoin(Action[PrejoinArgs]):
                 "a member must not come back with its old data",
                 "rescue-agent relocate-data",
             )
-        require_space(ctx, where, _source_status(args.sources, current_config(ctx)).db_size)
+        require_space(ctx, where, _source_status(ctx, args.sources, current_config(ctx)).db_size)
 
     def is_done(self, ctx: Context, args: PrejoinArgs, undo: Optional[Data]) -> bool:
         return ctx.host.exists(ready_marker(data_places(ctx, args)))
@@ -265,18 +268,18 @@ class Prejoin(Action[PrejoinArgs]):
         ctx.host.makedirs(where.work)
         config = current_config(ctx)
         (client_port,) = free_ports(1)
-        flags = _common_flags(ctx, config, where, client_port) + _prejoin_flags(config, args)
+        flags = _common_flags(ctx, config, where, client_port) + _prejoin_flags(ctx, config, args)
         argv, log = _scratch_argv(ctx, where, flags)
         scheme = "https" if config.server_tls.cert else "http"
         endpoint = f"{scheme}://127.0.0.1:{client_port}"
         facts: dict[str, object] = {}
-        target = _source_status(args.sources, config)
+        target = _source_status(ctx, args.sources, config)
         with running(ctx, argv, log) as died:
 
             def probe() -> tuple[bool, str]:
                 if (why := died()) is not None:
                     raise StepFailed(f"the scratch etcd ended with {why}", "its log: " + log)
-                return caught_up(endpoint, config, target, facts)
+                return caught_up(ctx.host, endpoint, config, target, facts)
 
             wait_for(ctx.say, "the learner to catch up", probe, args.deadline, 0.05)
         return finish(ctx, where, facts)
@@ -285,27 +288,29 @@ class Prejoin(Action[PrejoinArgs]):
         discard_work(ctx, data_places(ctx, args))
 
 
-def _listed(sources: tuple[str, ...], config: EtcdConfig) -> str:
+def _listed(ctx: Context, sources: tuple[str, ...], config: EtcdConfig) -> str:
     """Give the --initial-cluster value of the members as they are; the one without name is this."""
 
     def ask(client: EtcdClient) -> str:
         members = client.members(linearizable=True)
         return ",".join(f"{m.name or config.name}={url}" for m in members for url in m.peer_urls)
 
-    return _ask(sources, config, ask)
+    return _ask(ctx, sources, config, ask)
 
 
-def _source_status(sources: tuple[str, ...], config: EtcdConfig) -> Status:
+def _source_status(ctx: Context, sources: tuple[str, ...], config: EtcdConfig) -> Status:
     """Give the status of the first member that answers: what the learner must reach and hold."""
-    return _ask(sources, config, lambda client: client.status())
+    return _ask(ctx, sources, config, lambda client: client.status())
 
 
-def _ask(sources: tuple[str, ...], config: EtcdConfig, ask: Callable[[EtcdClient], T]) -> T:
+def _ask(
+    ctx: Context, sources: tuple[str, ...], config: EtcdConfig, ask: Callable[[EtcdClient], T]
+) -> T:
     """Give what the first source that answers says. Raises PreconditionFailed where none does."""
-    said = []
+    said, files = [], real_files(ctx.host, config.client_tls)
     for source in sources:
         try:
-            with EtcdClient(source, config.client_tls, timeout=3.0) as client:
+            with EtcdClient(source, files, timeout=3.0) as client:
                 return ask(client)
         except RescueError as error:
             said.append(error.seen)
@@ -317,7 +322,7 @@ def _ask(sources: tuple[str, ...], config: EtcdConfig, ask: Callable[[EtcdClient
 
 
 def caught_up(
-    endpoint: str, config: EtcdConfig, target: Status, facts: dict[str, object]
+    host: Host, endpoint: str, config: EtcdConfig, target: Status, facts: dict[str, object]
 ) -> tuple[bool, str]:
     """Say whether the learner has all that `target`, a member that serves, had applied.
 
@@ -326,20 +331,21 @@ def caught_up(
     name a second time, 7 s later (etcd server.go, publishV3). Its peer port answers at once.
     """
     try:
-        with EtcdClient(endpoint, config.client_tls, timeout=1.0) as client:
+        files = real_files(host, config.client_tls)
+        with EtcdClient(endpoint, files, timeout=1.0) as client:
             status = client.status()
     except RescueError as error:
-        return _holds_keys(config, target.revision), error.seen
+        return _holds_keys(host, config, target.revision), error.seen
     facts.update(member_id=status.member_id, cluster_id=status.cluster_id)
     goal = target.applied_index
     reached = status.applied_index >= goal and status.leader_id.strip("0") != ""
     return reached, f"index {status.applied_index} of {goal}"
 
 
-def _holds_keys(config: EtcdConfig, revision: int) -> bool:
+def _holds_keys(host: Host, config: EtcdConfig, revision: int) -> bool:
     """True if the member on this host has the keys of that revision: it can hash them."""
     try:
-        peer_hash_kv(local_peer_urls(config)[0], config.peer_tls, revision)
+        peer_hash_kv(local_peer_urls(config)[0], real_files(host, config.peer_tls), revision)
     except RescueError:
         return False
     return True

@@ -10,7 +10,8 @@ from agent.actions.definitions import current_config
 from agent.actions.kinds import kind_of
 from agent.errors import PreconditionFailed, RescueError, Timeout
 from agent.etcd.client import EtcdClient
-from agent.survey.online import local_endpoint
+from agent.etcd.transport import Connection, real_files
+from agent.survey.online import local_endpoint, local_peer_urls
 from agent.survey.processes import etcd_processes
 from agent.survey.watched import read_watched
 
@@ -116,6 +117,16 @@ class RestartKubelet(Action[NoArgs]):
         return {}
 
 
+def require_in_place(ctx: Context) -> None:
+    """Raise PreconditionFailed unless something on this host starts etcd."""
+    if read_watched(ctx.host, ctx.platform)[0] is None:
+        raise PreconditionFailed(
+            f"{ctx.host.hostname()}: no etcd definition is in place",
+            "what nothing starts is waited for in vain",
+            "rescue-agent unpark-definition",
+        )
+
+
 @dataclass(frozen=True)
 class ServeArgs:
     """deadline: seconds. learner: of a learner, which serves no such read, its status is enough."""
@@ -131,12 +142,7 @@ class WaitServing(Action[ServeArgs]):
     args_type = ServeArgs
 
     def check(self, ctx: Context, args: ServeArgs) -> None:
-        if read_watched(ctx.host, ctx.platform)[0] is None:
-            raise PreconditionFailed(
-                f"{ctx.host.hostname()}: no etcd definition is in place",
-                "what nothing starts is waited for in vain",
-                "rescue-agent unpark-definition",
-            )
+        require_in_place(ctx)
 
     def is_done(self, ctx: Context, args: ServeArgs, undo: Optional[Data]) -> bool:
         return self._probe(ctx, args)[0]
@@ -157,7 +163,8 @@ class WaitServing(Action[ServeArgs]):
     def _probe(self, ctx: Context, args: ServeArgs) -> tuple[bool, str]:
         config = current_config(ctx)
         try:
-            with EtcdClient(local_endpoint(config), config.client_tls, timeout=1.0) as client:
+            files = real_files(ctx.host, config.client_tls)
+            with EtcdClient(local_endpoint(config), files, timeout=1.0) as client:
                 status = client.status()
                 if status.is_learner:
                     reached, missing = args.learner, "it is a learner still"
@@ -168,3 +175,47 @@ class WaitServing(Action[ServeArgs]):
                 return reached, told if reached else missing
         except RescueError as error:
             return False, error.seen
+
+
+@dataclass(frozen=True)
+class PeerPortArgs:
+    """patience: seconds after which the next member is started all the same."""
+
+    patience: float = 10.0
+
+
+class WaitPeerPort(Action[PeerPortArgs]):
+    """Wait until the local etcd answers its peers; whether there is a quorum is another question.
+
+    It only spares the next member a wait, so that one that does not come holds up nobody.
+    """
+
+    name = "wait_peer_port"
+    args_type = PeerPortArgs
+
+    def check(self, ctx: Context, args: PeerPortArgs) -> None:
+        require_in_place(ctx)
+
+    def is_done(self, ctx: Context, args: PeerPortArgs, undo: Optional[Data]) -> bool:
+        return answers_peers(ctx)[0]
+
+    def act(self, ctx: Context, args: PeerPortArgs, undo: Data) -> Data:
+        try:
+            seen = wait_for(
+                ctx.say, "etcd to answer its peers", lambda: answers_peers(ctx), args.patience
+            )
+        except Timeout as late:
+            return {"seen": f"{late.seen}; the others are started all the same"}
+        return {"seen": seen}
+
+
+def answers_peers(ctx: Context) -> tuple[bool, str]:
+    """Whether the local etcd's peer port answers a request at all, and what was seen."""
+    config = current_config(ctx)
+    url = local_peer_urls(config)[0]
+    try:
+        with Connection(url, real_files(ctx.host, config.peer_tls)) as connection:
+            reply = connection.call("GET", "/version", b"", 1.0)
+    except RescueError as error:
+        return False, error.seen
+    return reply.status == 200, f"{url} answers with status {reply.status}"

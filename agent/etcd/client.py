@@ -29,8 +29,8 @@ from agent.etcd.answers import (
     word,
 )
 from agent.etcd.errors import Condition, EtcdError
-from agent.etcd.transport import Connection, failure
-from agent.model.facts import Alarm, Member, TlsFiles
+from agent.etcd.transport import Connection, RealFiles, failure
+from agent.model.facts import Alarm, Member
 
 T = TypeVar("T")
 
@@ -53,10 +53,12 @@ class EtcdClient:
     one, a TIMEOUT may mean that nothing happened and that it should be asked for again.
     """
 
-    def __init__(self, endpoint: str, tls: Optional[TlsFiles] = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, endpoint: str, tls: Optional[RealFiles] = None, timeout: float = 5.0
+    ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.timeout = timeout
-        self._connection = Connection(self.endpoint, tls or TlsFiles())
+        self._connection = Connection(self.endpoint, tls or RealFiles())
         self._prefix = ""
 
     def close(self) -> None:
@@ -272,7 +274,7 @@ class EtcdClient:
         )
 
 
-def peer_members(peer_url: str, tls: TlsFiles, timeout: float = 2.0) -> PeerView:
+def peer_members(peer_url: str, tls: RealFiles, timeout: float = 2.0) -> PeerView:
     """The membership as the member behind a peer port has it (GET /members); needs no quorum.
 
     tls: a certificate that the peer port takes. Raises EtcdError.
@@ -289,7 +291,7 @@ def peer_members(peer_url: str, tls: TlsFiles, timeout: float = 2.0) -> PeerView
     return PeerView(cluster_id, members)
 
 
-def peer_hash_kv(peer_url: str, tls: TlsFiles, revision: int = 0, timeout: float = 10.0) -> KvHash:
+def peer_hash_kv(peer_url: str, tls: RealFiles, revision: int = 0, timeout: float = 10.0) -> KvHash:
     """The same hash as EtcdClient.hash_kv, from the peer port of etcd 3.4 and later."""
     body = json.dumps({"revision": revision}).encode()
     with Connection(peer_url, tls) as connection:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
@@ -45,12 +45,16 @@ class Reply:
             raise ValueError("nested too deeply") from None
 
 
-def real_files(host: Host, tls: TlsFiles) -> TlsFiles:
+class RealFiles(TlsFiles):
+    """TLS files by the paths to open from here: a definition's become so by `real_files` alone."""
+
+
+def real_files(host: Host, tls: TlsFiles) -> RealFiles:
     """The same files by the paths to open from here (root prefix)."""
-    return replace(tls, **{k: host.real(v) for k, v in vars(tls).items() if v})
+    return RealFiles(**{k: v and host.real(v) for k, v in vars(tls).items()})
 
 
-def tls_context(tls: TlsFiles) -> ssl.SSLContext:
+def tls_context(tls: RealFiles) -> ssl.SSLContext:
     """A context that verifies the server by `tls.ca` (the system's CAs where empty) and its name.
 
     Raises EtcdError (condition TLS) naming the file that cannot be used.
@@ -87,7 +91,7 @@ class Connection:
     TLS handshake, and the whole answer, whatever the other side does or leaves undone.
     """
 
-    def __init__(self, url: str, tls: TlsFiles) -> None:
+    def __init__(self, url: str, tls: RealFiles) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url!r}: not an http:// or https:// URL of etcd")

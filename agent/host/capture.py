@@ -6,7 +6,7 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
 _CHUNK = 65536
@@ -23,10 +23,12 @@ def capture(
     timeout: float,
     input: Optional[bytes],
     limit: int,
+    first: Optional[Callable[[], None]] = None,
 ) -> tuple[int, bytes, bytes]:
     """(exit code, stdout, stderr) of a command; with no input but the bytes given.
 
-    limit: bytes that it may say on both together. Raises FileNotFoundError and other OSErrors of
+    limit: bytes that it may say on both together. first: what the child does before it becomes the
+    command. Raises FileNotFoundError and other OSErrors of
     starting it; subprocess.TimeoutExpired; TooMuch. Whatever it raises, the process is dead.
     """
     deadline = time.monotonic() + timeout
@@ -37,6 +39,7 @@ def capture(
         stderr=subprocess.PIPE,
         env=dict(env),
         bufsize=0,
+        preexec_fn=first,
     ) as process:
         try:
             said = _exchange(process, input or b"", limit, deadline)

@@ -9,11 +9,11 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import PurePosixPath
 from typing import BinaryIO, Optional
 
 from agent.errors import Damaged, Refused
 from agent.host.guarded import DIRECTORY, open_inside, open_ours, split_at_ours
+from agent.host.paths import Paths
 from agent.host.processes import Completed, Processes, clean_env
 from agent.host.reserve import JOURNAL_ROOM, hold_room, reserve_dir, write_all, write_new
 from agent.host.syscalls import copy_xattrs, mount_points, rename_noreplace
@@ -23,60 +23,11 @@ __all__ = ["STATE_DIR", "Completed", "Host", "clean_env"]
 STATE_DIR = "/var/lib/etcd-rescue"
 """Root-owned, 0700: agent, journal, quarantine, backup, work, lock (see ARCHITECTURE.md)."""
 
-_MAX_SYMLINKS = 40
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
-class Host(Processes):
+class Host(Paths, Processes):
     """Files and processes of one host. Every path taken or given is the host's own view of it."""
-
-    def __init__(self, root: str = "/") -> None:
-        self.root = os.path.normpath(root)
-
-    # ---- paths -------------------------------------------------------------------------------
-
-    def real(self, path: str) -> str:
-        """The path to open for the host's `path`: prefixed, and links resolved *inside* the root.
-
-        A link in /host/var/lib that points to /data must lead to /host/data, never to our /data.
-        """
-        if self.root == "/":
-            return path
-        return self._join(self._resolve(path, follow_last=True))
-
-    def _real_last_unresolved(self, path: str) -> str:
-        return path if self.root == "/" else self._join(self._resolve(path, follow_last=False))
-
-    def _join(self, resolved: str) -> str:
-        return os.path.join(self.root, resolved.lstrip("/"))
-
-    def _resolve(self, path: str, follow_last: bool) -> str:
-        todo = [p for p in PurePosixPath("/", path).parts if p != "/"]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop(0)
-            if part == "..":
-                done = done[:-1]
-                continue
-            here = self._join("/".join([*done, part]))
-            if (todo or follow_last) and os.path.islink(here):
-                links += 1
-                if links > _MAX_SYMLINKS:
-                    raise Refused(f"{path}: too many levels of symbolic links")
-                target = PurePosixPath(os.readlink(here))
-                if target.is_absolute():
-                    done = []
-                todo = [p for p in target.parts if p != "/"] + todo
-                continue
-            done.append(part)
-        return "/" + "/".join(done)
-
-    def realpath(self, path: str) -> str:
-        """The host's own canonical name of `path`, all links resolved."""
-        if self.root == "/":
-            return os.path.realpath(path)
-        return self._resolve(path, follow_last=True)
 
     # ---- reading -----------------------------------------------------------------------------
 

@@ -48,9 +48,22 @@ class Processes:
 
     # ---- processes ---------------------------------------------------------------------------
 
-    def argv(self, argv: Sequence[str]) -> list[str]:
-        """The command as run from here: in a chroot where the host lies under a prefix."""
-        return list(argv) if self.root == "/" else ["chroot", self.root, *argv]
+    def _first(self, dies_with_us: bool = False) -> Optional[Callable[[], None]]:
+        """What a child does before it becomes the command; None: nothing.
+
+        Where the host lies under a prefix it enters that by itself, so that the command is looked
+        for, loaded and run in the host's own root, and no chroot(1) is needed on our side.
+        """
+        if self.root == "/":
+            return die_with_parent if dies_with_us else None
+
+        def enter() -> None:
+            os.chroot(self.root)
+            os.chdir("/")
+            if dies_with_us:
+                die_with_parent()
+
+        return enter
 
     def run(
         self,
@@ -65,10 +78,11 @@ class Processes:
         Raises CommandFailed where it is missing, outlives `timeout` seconds, says more than 8 MiB,
         or ends with an exit code that is not in `ok`.
         """
-        command = self.argv(argv)
         shown, start = " ".join(argv), time.monotonic()
         try:
-            code, out, err = capture(command, clean_env(env), timeout, input, _MAX_OUTPUT)
+            code, out, err = capture(
+                argv, clean_env(env), timeout, input, _MAX_OUTPUT, self._first()
+            )
         except FileNotFoundError:
             raise CommandFailed(f"{argv[0]}: no such command on this host") from None
         except subprocess.TimeoutExpired:
@@ -96,13 +110,13 @@ class Processes:
             fd = os.open(name, flags, 0o600, dir_fd=folder)
         try:
             return subprocess.Popen(
-                self.argv(argv),
+                list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=fd,
                 stderr=fd,
                 env=clean_env(),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=self._first(dies_with_us=True),
             )
         finally:
             os.close(fd)
@@ -122,8 +136,9 @@ class Processes:
         """
         try:
             child = subprocess.Popen(
-                self.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env=clean_env(env), preexec_fn=die_with_parent,
+                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, env=clean_env(env),
+                preexec_fn=self._first(dies_with_us=True),
             )  # fmt: skip
         except FileNotFoundError:
             raise CommandFailed(f"{argv[0]}: no such command on this host") from None

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.etcd.errors import Condition, EtcdError
-from agent.etcd.transport import tls_context
-from agent.model.facts import TlsFiles
+from agent.etcd.transport import RealFiles, tls_context
 from agent.survey import protobuf
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -35,7 +34,7 @@ _CODES = {
 _TIMEOUTS = (TimeoutError, socket.timeout)
 
 
-def iter_snapshot(url: str, tls: TlsFiles, silence: float = 30.0) -> Iterator[tuple[bytes, int]]:
+def iter_snapshot(url: str, tls: RealFiles, silence: float = 30.0) -> Iterator[tuple[bytes, int]]:
     """(bytes, how many are still to come) of a snapshot of the member behind a client URL.
 
     Needs no quorum: the member streams its own database, and its sha256 after it. silence: the
@@ -81,7 +80,7 @@ def _parse(url: str, message: bytes) -> tuple[bytes, int]:
 class _Call:
     """One connection with one call on stream 1."""
 
-    def __init__(self, url: str, tls: TlsFiles, silence: float) -> None:
+    def __init__(self, url: str, tls: RealFiles, silence: float) -> None:
         self._url, self._tls, self._silence = url.rstrip("/"), tls, silence
         self._socket: Any = None
         self._buffer = bytearray()

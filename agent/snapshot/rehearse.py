@@ -13,6 +13,7 @@ from agent.actions.base import Context, wait_for
 from agent.actions.scratch import free_ports, running
 from agent.errors import CommandFailed, Damaged, RescueError, StepFailed
 from agent.etcd.client import EtcdClient
+from agent.etcd.transport import RealFiles, real_files
 from agent.host import STATE_DIR, Host
 from agent.host.new_tree import NewTree
 from agent.model.facts import TlsFiles
@@ -160,7 +161,7 @@ def _serve(
     endpoint = f"{scheme}://127.0.0.1:{client_port}"
     _restore(ctx, tools, facts, database, work, peer_url)
     argv = _etcd_argv(tools.etcd, work, endpoint, peer_url, tls, facts.size)
-    log = f"{work}/etcd.log"
+    log, files = f"{work}/etcd.log", real_files(ctx.host, tls)
     with running(ctx, argv, log) as died:
 
         def probe() -> tuple[bool, str]:
@@ -170,15 +171,15 @@ def _serve(
                     "a cluster restored from this snapshot would end the same way",
                     "restore another snapshot",
                 )
-            return _serves(endpoint, tls)
+            return _serves(endpoint, files)
 
         wait_for(ctx.say, "the scratch etcd to serve the snapshot", probe, 300.0, 0.05)
         serving = time.monotonic() - began
-        with EtcdClient(endpoint, tls, timeout=60.0) as client:
+        with EtcdClient(endpoint, files, timeout=60.0) as client:
             return client.count(b""), client.status().revision, serving
 
 
-def _serves(endpoint: str, tls: TlsFiles) -> tuple[bool, str]:
+def _serves(endpoint: str, tls: RealFiles) -> tuple[bool, str]:
     try:
         with EtcdClient(endpoint, tls, timeout=2.0) as client:
             return client.linearizable_read(), "it answers, but does not serve yet"
@@ -258,4 +259,4 @@ def _own_tls(ctx: Context, work: str) -> TlsFiles:
     except CommandFailed as error:
         ctx.say(f"no certificate for the scratch etcd, it is open on loopback: {error.seen}")
         return TlsFiles()
-    return TlsFiles(ctx.host.real(cert), ctx.host.real(key), ctx.host.real(cert))
+    return TlsFiles(cert, key, cert)

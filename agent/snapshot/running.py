@@ -7,9 +7,9 @@ from typing import BinaryIO, Optional
 
 from agent.errors import RescueError
 from agent.etcd.client import EtcdClient, Status
-from agent.etcd.transport import real_files
+from agent.etcd.transport import RealFiles, real_files
 from agent.host import Host
-from agent.model.facts import EtcdConfig, TlsFiles
+from agent.model.facts import EtcdConfig
 from agent.snapshot.grpc_stream import iter_snapshot
 from agent.snapshot.hashing import hasher
 from agent.snapshot.verify import Say
@@ -24,7 +24,7 @@ class RunningMember:
     """endpoints: client URLs that speak gRPC. quorum: a read through the quorum worked."""
 
     endpoints: tuple[str, ...]
-    tls: TlsFiles
+    tls: RealFiles
     status: Status
     quorum: bool
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from agent.errors import RescueError
 from agent.etcd.client import Condition, EtcdClient, EtcdError, Status, peer_members
-from agent.etcd.transport import real_files
+from agent.etcd.transport import RealFiles, real_files
 from agent.host import Host
-from agent.model.facts import EtcdConfig, Member, OnlineFacts, Sighting, TlsFiles
+from agent.model.facts import EtcdConfig, Member, OnlineFacts, Sighting
 from agent.platforms import detect
 from agent.survey.watched import find_parked, read_config, read_watched
 
@@ -109,7 +109,7 @@ def _start(target: Callable[[], None]) -> threading.Thread:
 
 
 def _first_that_connects(
-    endpoints: Sequence[str], tls: TlsFiles, seconds: float, ask: Callable[[EtcdClient], None]
+    endpoints: Sequence[str], tls: RealFiles, seconds: float, ask: Callable[[EtcdClient], None]
 ) -> str:
     """Ask at each endpoint in turn while none can be connected to; returns why none could."""
     deadline = time.monotonic() + seconds
@@ -129,7 +129,7 @@ def _first_that_connects(
     return "; ".join(dict.fromkeys(said))
 
 
-def _ask_quorum(heard: _Heard, endpoints: Sequence[str], tls: TlsFiles, seconds: float) -> None:
+def _ask_quorum(heard: _Heard, endpoints: Sequence[str], tls: RealFiles, seconds: float) -> None:
     def ask(client: EtcdClient) -> None:
         heard.linearizable = _read_through_quorum(client)
         if not heard.linearizable:
@@ -155,7 +155,7 @@ def _ask_member(
     host: Host,
     config: EtcdConfig,
     endpoints: Sequence[str],
-    tls: TlsFiles,
+    tls: RealFiles,
     deadline: float,
     seconds: float,
 ) -> None:
@@ -250,7 +250,7 @@ def _facts(heard: _Heard, config: EtcdConfig, timeout: float) -> OnlineFacts:
 
 
 def probe(
-    urls: Sequence[str], tls: TlsFiles, seen_from: str = "", timeout: float = 0.8
+    urls: Sequence[str], tls: RealFiles, seen_from: str = "", timeout: float = 0.8
 ) -> Sighting:
     """What the client or peer ports of another member answer, all asked at once. Never raises.
 
@@ -296,7 +296,7 @@ def sight(host: Host, address: str, ports: Sequence[int], timeout: float = 1.0) 
     return replace(found, address=address)
 
 
-def _own_files(host: Host) -> tuple[TlsFiles, str]:
+def _own_files(host: Host) -> tuple[RealFiles, str]:
     """(client certificates, scheme) of this host's own etcd, its definition in place or parked."""
     try:
         platform = detect(host)
@@ -307,7 +307,7 @@ def _own_files(host: Host) -> tuple[TlsFiles, str]:
     except (RescueError, OSError):
         config = None
     if config is None:
-        return TlsFiles(), "https"
+        return RealFiles(), "https"
     scheme = "https" if config.server_tls.cert else "http"
     return real_files(host, config.client_tls), scheme
 

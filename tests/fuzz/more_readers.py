@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.errors import Damaged, Refused, UsageError
 from agent.etcd.errors import EtcdError
-from agent.model.facts import TlsFiles
+from agent.etcd.transport import RealFiles
 from agent.model.plan import plan_from_plain, plan_to_plain
 from agent.model.signed import plan_of_text, plan_text
 from agent.snapshot.backup_set import manifest_bytes, parse_manifest
@@ -76,7 +76,7 @@ class _Socket:
 
 
 def _stream(data: bytes) -> Any:
-    call = _Call("http://127.0.0.1:2379", TlsFiles(), 5)
+    call = _Call("http://127.0.0.1:2379", RealFiles(), 5)
     call._socket = socket = _Socket(data)
     found = [_parse("http://127.0.0.1:2379", message) for message in call.messages()]
     if sum(len(blob) for blob, _left in found) > len(data) or socket.sent > 20 * len(data) + 100:

@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.etcd.client import EtcdClient, EtcdError
+from agent.etcd.transport import real_files
+from agent.host import Host
 from agent.model.facts import EtcdConfig, TlsFiles
 from tests.lab.etcd_versions import VERSIONS
 from tests.lab.recipe import etcd_dir
@@ -159,7 +161,7 @@ class Node:
         return self.config.listen_peer_urls[0]
 
     def client(self, timeout: float = 3.0) -> EtcdClient:
-        return EtcdClient(self.endpoint, self.config.client_tls, timeout)
+        return EtcdClient(self.endpoint, real_files(Host(), self.config.client_tls), timeout)
 
     def argv(self) -> list[str]:
         c = self.config

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from agent.host import Host
+from agent.host import Completed, Host
 from agent.model.catalog import CATALOG
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
 from tests.unit.survey.manifests import with_flags
@@ -33,6 +34,23 @@ class Rooted(Host):
 
     def listening_ports(self) -> set[int]:
         return self.ports
+
+
+class ProgramsOutside(Rooted):
+    """A host below a prefix that has no programs: they run outside of it, as `outside` says."""
+
+    def outside(self, argv: Sequence[str]) -> list[str]:
+        """The argv that does outside what `argv` would do inside."""
+        return list(argv)
+
+    def run(self, argv: Sequence[str], *args: Any, **words: Any) -> Completed:
+        return Host().run(self.outside(argv), *args, **words)
+
+    def spawn(self, argv: Sequence[str], log: str) -> subprocess.Popen[bytes]:
+        return Host().spawn(self.outside(argv), self.real(log))
+
+    def stream(self, argv: Sequence[str], *args: Any, **words: Any) -> int:
+        return Host().stream(self.outside(argv), *args, **words)
 
 
 def kubeadm_host(root: Path, data: bool = True) -> Rooted:

@@ -21,7 +21,7 @@ from agent.actions.alarms import (
 from agent.actions.base import Context, NoArgs, wait_for
 from agent.errors import PreconditionFailed
 from agent.etcd.client import EtcdError
-from agent.etcd.transport import Connection
+from agent.etcd.transport import Connection, real_files
 from agent.host import Host
 from agent.platforms.kubeadm import Kubeadm
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, needs_etcd, running
@@ -125,7 +125,7 @@ def test_corrupt_goes_only_with_its_member(nodes: list[Node], at: Any) -> None:
             with leading.client() as before:
                 before.transfer_leadership(listed["m0"])
         body = {"action": "ACTIVATE", "memberID": str(int(gone, 16)), "alarm": "CORRUPT"}
-        with Connection(nodes[0].endpoint, nodes[0].config.client_tls) as line:
+        with Connection(nodes[0].endpoint, real_files(Host(), nodes[0].config.client_tls)) as line:
             line.call("POST", "/v3/maintenance/alarm", json.dumps(body).encode(), 5)
         with pytest.raises(EtcdError, match="corrupt"):
             client.put(b"/never", b"")

@@ -12,6 +12,7 @@ import pytest
 
 from agent.actions.scratch import caught_up
 from agent.errors import RescueError
+from agent.host import Host
 from tests.lab.host import wait_until
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, make_nodes, needs_etcd
 
@@ -73,7 +74,7 @@ def test_a_learner_that_got_a_snapshot(binary: str, tmp_path: Path) -> None:
         facts: dict[str, object] = {}
 
         def has_caught_up() -> bool:
-            return caught_up(second.endpoint, second.config, target, facts)[0]
+            return caught_up(Host(), second.endpoint, second.config, target, facts)[0]
 
         assert not has_caught_up()  # it does not run yet
         second.start()

@@ -28,7 +28,7 @@ from agent.runner import Runner
 from agent.survey.offline import read_offline
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, make_nodes, needs_etcd
 from tests.unit.etcd_lab import running as running_nodes
-from tests.unit.rooted import DATA, MANIFEST, Rooted, kubeadm_host, picture, plan_of
+from tests.unit.rooted import DATA, MANIFEST, ProgramsOutside, kubeadm_host, picture, plan_of
 from tests.unit.survey.manifests import with_flags
 from tests.unit.test_crashes import chosen, count_lines, fresh, killed
 
@@ -50,10 +50,10 @@ HTTP = (
 )
 
 
-class Here(Rooted):
+class Here(ProgramsOutside):
     """A host below a prefix that runs its programs outside of it, on files inside of it."""
 
-    def argv(self, argv: Sequence[str]) -> list[str]:
+    def outside(self, argv: Sequence[str]) -> list[str]:
         inside = re.compile(r"(^|=)(?=/(?:var/lib|srv|usr/local/bin)/)")
         return [inside.sub(rf"\g<1>{self.root}", word) for word in argv]
 

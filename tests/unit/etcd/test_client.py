@@ -20,8 +20,9 @@ from agent.etcd.client import (
     peer_members,
     prefix_end,
 )
+from agent.etcd.transport import RealFiles, real_files
 from agent.host import Host
-from agent.model.facts import Alarm, TlsFiles
+from agent.model.facts import Alarm
 from agent.survey.online import read_online
 from tests.unit.etcd_lab import (
     Node,
@@ -93,11 +94,15 @@ def test_compacted_history_is_gone_and_defragmenting_works(client: EtcdClient) -
     assert client.serializable_read()
 
 
+def peer_files(node: Node) -> RealFiles:
+    return real_files(Host(), node.config.peer_tls)
+
+
 def test_the_hash_at_one_revision_is_the_same_by_both_ways(client: EtcdClient, node: Node) -> None:
     revision = client.put(b"h", b"1")
-    by_peer = peer_hash_kv(node.peer_url, node.config.peer_tls, revision)
+    by_peer = peer_hash_kv(node.peer_url, peer_files(node), revision)
     client.put(b"h", b"2")
-    assert peer_hash_kv(node.peer_url, node.config.peer_tls, revision).hash == by_peer.hash
+    assert peer_hash_kv(node.peer_url, peer_files(node), revision).hash == by_peer.hash
     # Measured: 3.4.23 and 3.5.1 have no hashkv at their gateway, 3.5.30 and 3.6 have it.
     if tuple(int(part) for part in client.version().split(".")) >= (3, 5, 30):
         assert client.hash_kv(revision).hash == by_peer.hash
@@ -108,7 +113,7 @@ def test_the_hash_at_one_revision_is_the_same_by_both_ways(client: EtcdClient, n
 
 
 def test_the_peer_port_tells_the_membership(client: EtcdClient, node: Node) -> None:
-    view = peer_members(node.peer_url, node.config.peer_tls)
+    view = peer_members(node.peer_url, peer_files(node))
     assert view.members == client.members()
     assert view.cluster_id == client.status().cluster_id
 
@@ -149,14 +154,16 @@ def test_member_changes_and_their_refusals(client: EtcdClient) -> None:
 
 def test_an_unknown_client_certificate_is_a_tls_error(node: Node, tmp_path: Path) -> None:
     stranger = Pki(tmp_path).issue("stranger")
-    files = TlsFiles(stranger.cert, stranger.key, node.config.client_tls.ca)
+    files = RealFiles(stranger.cert, stranger.key, node.config.client_tls.ca)
     with pytest.raises(EtcdError) as caught:
         EtcdClient(node.endpoint, files, 2).status()
     assert caught.value.condition is Condition.TLS
 
 
 def test_a_server_of_another_ca_is_refused(node: Node, tmp_path: Path) -> None:
-    files = TlsFiles(node.config.client_tls.cert, node.config.client_tls.key, Pki(tmp_path).ca_path)
+    files = RealFiles(
+        node.config.client_tls.cert, node.config.client_tls.key, Pki(tmp_path).ca_path
+    )
     with pytest.raises(EtcdError) as caught:
         EtcdClient(node.endpoint, files, 2).status()
     assert caught.value.condition is Condition.TLS
@@ -167,12 +174,16 @@ def test_a_server_of_another_ca_is_refused(node: Node, tmp_path: Path) -> None:
 def test_a_certificate_for_another_name_is_refused(node: Node) -> None:
     port = node.endpoint.rsplit(":", 1)[1]
     with pytest.raises(EtcdError, match=r"not valid for|mismatch") as caught:
-        EtcdClient(f"https://localhost:{port}", node.config.client_tls, 2).status()
+        EtcdClient(
+            f"https://localhost:{port}", real_files(Host(), node.config.client_tls), 2
+        ).status()
     assert caught.value.condition is Condition.TLS
 
 
-@pytest.mark.parametrize("files", [TlsFiles(ca="/nowhere/ca.crt"), TlsFiles("/no.crt", "/no.key")])
-def test_a_missing_file_is_named(node: Node, files: TlsFiles) -> None:
+@pytest.mark.parametrize(
+    "files", [RealFiles(ca="/nowhere/ca.crt"), RealFiles("/no.crt", "/no.key")]
+)
+def test_a_missing_file_is_named(node: Node, files: RealFiles) -> None:
     with pytest.raises(EtcdError) as caught:
         EtcdClient(node.endpoint, files, 2).status()
     assert "No such file" in caught.value.seen
@@ -287,7 +298,7 @@ def test_three_members_without_two_of_them(node: Node, tmp_path: Path) -> None:
                 client.put(b"x", b"y", timeout=0.4)
             assert caught.value.is_quorum_missing
             assert caught.value.sent
-        view = peer_members(nodes[0].peer_url, nodes[0].config.peer_tls)
+        view = peer_members(nodes[0].peer_url, peer_files(nodes[0]))
         assert {m.name for m in view.members} == {"m0", "m1", "m2"}
 
 
@@ -302,7 +313,7 @@ def test_a_port_that_never_answers_costs_no_more_than_the_timeout(scheme: str) -
     with silent_port() as port:
         began = time.monotonic()
         with pytest.raises(EtcdError) as caught:
-            EtcdClient(f"{scheme}://127.0.0.1:{port}", TlsFiles(), 0.3).status()
+            EtcdClient(f"{scheme}://127.0.0.1:{port}", RealFiles(), 0.3).status()
         assert 0.25 < time.monotonic() - began < 0.5
     assert caught.value.condition is Condition.TIMEOUT
     assert caught.value.sent == (scheme == "http")
@@ -310,7 +321,7 @@ def test_a_port_that_never_answers_costs_no_more_than_the_timeout(scheme: str) -
 
 def test_a_closed_port_is_unreachable() -> None:
     with pytest.raises(EtcdError) as caught:
-        EtcdClient(f"http://127.0.0.1:{free_port()}", TlsFiles(), 1).status()
+        EtcdClient(f"http://127.0.0.1:{free_port()}", RealFiles(), 1).status()
     assert caught.value.condition is Condition.UNREACHABLE
     assert not caught.value.sent
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import Damaged, Refused
+from agent.errors import CommandFailed, Damaged, Refused
 from agent.host import STATE_DIR, Host
 from tests.unit.rooted import picture
 
@@ -54,6 +55,51 @@ def test_a_circle_of_links_is_refused(host: Host, tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("/a")
     with pytest.raises(Refused, match="too many levels"):
         host.read_bytes("/a")
+
+
+def test_a_process_s_own_root_is_a_root_of_its_own(host: Host, tmp_path: Path) -> None:
+    put(tmp_path, "/proc/7/root/opt/etcd/etcd", "the container's")
+    put(tmp_path, "/opt/etcd/etcd", "the host's")
+    (tmp_path / "proc/7/root/usr").mkdir()
+    (tmp_path / "proc/7/root/usr/etcd").symlink_to("/opt/etcd/etcd")
+    assert host.read_text("/proc/7/root/usr/etcd") == "the container's"
+    assert host.exists("/proc/7/root/usr/etcd")
+
+
+def test_the_kernel_s_links_are_left_to_the_kernel(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "proc").symlink_to("/proc")
+    with host.open(f"/proc/{os.getpid()}/exe") as file:
+        assert file.read(4) == b"\x7fELF"
+
+
+# ---- programs under a prefix ---------------------------------------------------------------------
+
+STATIC = "/usr/sbin/ldconfig"
+needs_static = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists(STATIC), reason="needs root and a static program"
+)
+
+
+@needs_static
+def test_a_command_runs_in_the_root_of_the_host(host: Host, tmp_path: Path) -> None:
+    target = tmp_path / STATIC[1:]
+    target.parent.mkdir(parents=True)
+    shutil.copy2(STATIC, target)
+    assert host.run(["ldconfig", "--version"]).stdout.startswith("ldconfig ")
+    put(tmp_path, "/lib/x/a.txt")
+    (tmp_path / "etc").mkdir()
+    host.run(["ldconfig", "-v", "-C", "/etc/made.cache", "/lib/x"])
+    assert (tmp_path / "etc/made.cache").exists()  # a path is the host's own, in argv too
+    assert not os.path.exists("/etc/made.cache")
+
+
+@needs_static
+def test_what_only_we_have_is_no_command_of_the_host(host: Host) -> None:
+    with pytest.raises(CommandFailed, match="no such command on this host"):
+        host.run(["env"])
+    (Path(host.root) / "log").mkdir()
+    with pytest.raises(FileNotFoundError):
+        host.spawn(["env"], "/log/x")
 
 
 NAMES = st.sampled_from(["a", "b", "c", "..", "."])

@@ -19,7 +19,7 @@ from agent.model.plan import Plan, plan_to_plain
 from agent.model.signed import NAMESPACE, Policy, Signed, plan_of_text, plan_text
 from agent.records.journal import Journal
 from agent.records.signing import CONF_DIR, POLICY_FILE, SIGNERS_FILE, accept, policy_here, stored
-from tests.unit.rooted import Rooted, kubeadm_host, picture, plan_of
+from tests.unit.rooted import ProgramsOutside, kubeadm_host, picture, plan_of
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
 WHERE = "Who may"
@@ -28,10 +28,10 @@ OTHER = plan_of(("lift_fence", {}), host="m0", created=2.0)
 Sign = Callable[..., Signed]
 
 
-class Here(Rooted):
+class Here(ProgramsOutside):
     """A host under a prefix whose ssh-keygen is this machine's, with paths below the prefix."""
 
-    def argv(self, argv: Sequence[str]) -> list[str]:
+    def outside(self, argv: Sequence[str]) -> list[str]:
         return [self.real(word) if word.startswith(STATE_DIR) else word for word in argv]
 
     def which(self, name: str) -> str:

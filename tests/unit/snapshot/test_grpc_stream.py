@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.etcd.errors import EtcdError
-from agent.model.facts import TlsFiles
+from agent.etcd.transport import RealFiles
 from agent.snapshot.grpc_stream import iter_snapshot
 from tests.unit.etcd_lab import silent_port
 from tests.unit.survey.make_wal import numbers
@@ -63,7 +63,7 @@ def server(answer: bytes) -> Iterator[str]:
 
 def read(answer: bytes) -> bytes:
     with server(answer) as url:
-        return b"".join(blob for blob, _left in iter_snapshot(url, TlsFiles(), 5.0))
+        return b"".join(blob for blob, _left in iter_snapshot(url, RealFiles(), 5.0))
 
 
 def test_messages_in_any_number_of_frames() -> None:
@@ -111,11 +111,11 @@ def test_garbage_is_an_error(garbage: bytes, at: int) -> None:
 
 def test_a_member_that_never_answers() -> None:
     with silent_port() as port, pytest.raises(EtcdError, match="nothing came"):
-        list(iter_snapshot(f"http://127.0.0.1:{port}", TlsFiles(), 0.3))
+        list(iter_snapshot(f"http://127.0.0.1:{port}", RealFiles(), 0.3))
 
 
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with pytest.raises(EtcdError, match="refused"):
-        list(iter_snapshot(f"http://127.0.0.1:{port}", TlsFiles(), 2.0))
+        list(iter_snapshot(f"http://127.0.0.1:{port}", RealFiles(), 2.0))

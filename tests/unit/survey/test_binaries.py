@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,18 @@ import pytest
 from agent.host import Host
 from agent.model.facts import Binary, EtcdConfig, EtcdProcess
 from agent.survey.binaries import image_names, read_binaries
+from tests.unit.rooted import ProgramsOutside
 
 CONFIG = EtcdConfig(
     "/m/etcd.yaml", "", "m0", "/var/lib/etcd", image="registry.k8s.io/etcd:3.5.16-0"
 )
 
 
-class LocalHost(Host):
+class LocalHost(ProgramsOutside):
     """A root prefix whose few programs are run without a chroot."""
 
-    def argv(self, argv: object) -> list[str]:
-        first, *rest = list(argv)  # type: ignore[call-overload]
+    def outside(self, argv: Sequence[str]) -> list[str]:
+        first, *rest = list(argv)
         return [self.real(first if first.startswith("/") else self.which(first)), *rest]
 
 

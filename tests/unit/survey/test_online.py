@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.etcd.transport import RealFiles, real_files
 from agent.host import Host
-from agent.model.facts import EtcdConfig, OnlineFacts, TlsFiles
+from agent.model.facts import EtcdConfig, OnlineFacts
 from agent.survey.online import local_endpoint, local_endpoints, probe, read_online, sight
 from tests.unit.etcd_lab import (
     Node,
@@ -96,14 +97,15 @@ def test_a_healthy_member(three: list[Node]) -> None:
 def test_seen_from_outside(three: list[Node]) -> None:
     closed = free_port()
     config = three[0].config
+    files = real_files(Host(), config.client_tls)
     urls = (config.listen_client_urls[0], config.listen_peer_urls[0], f"https://127.0.0.1:{closed}")
     ports = sorted(int(url.rsplit(":", 1)[1]) for url in urls[:2])
-    seen = probe(urls, config.client_tls, "here")
+    seen = probe(urls, files, "here")
     assert (seen.open_ports, seen.closed_ports) == (tuple(ports), (closed,))
     assert seen.linearizable
-    assert not probe(urls[1:], config.client_tls).linearizable
-    assert not probe(urls, TlsFiles()).linearizable
-    assert probe(urls, TlsFiles()).open_ports == tuple(ports)
+    assert not probe(urls[1:], files).linearizable
+    assert not probe(urls, RealFiles()).linearizable
+    assert probe(urls, RealFiles()).open_ports == tuple(ports)
 
 
 @needs_etcd()
@@ -170,7 +172,7 @@ def test_silent_ports_cost_no_more_than_the_timeout(timeout: float) -> None:
         facts, seconds = timed(config, timeout)
         assert seconds < timeout + 0.2
         assert not facts.answers
-        seen = probe((f"https://127.0.0.1:{client}",), TlsFiles(), timeout=timeout)
+        seen = probe((f"https://127.0.0.1:{client}",), RealFiles(), timeout=timeout)
         assert seen.open_ports == (client,)
 
 
