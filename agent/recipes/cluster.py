@@ -239,3 +239,15 @@ def port_of(url: str, default: int) -> int:
 def can_restart_one(serving: int, voters: int) -> bool:
     """True if one of the serving voters may restart with the others holding the quorum."""
     return voters >= 3 and serving - 1 >= quorum(voters)
+
+
+def asks_peers_first(config: Optional[EtcdConfig]) -> bool:
+    """Whether this etcd compares its data with each peer's before it answers anybody.
+
+    A peer that listens and does not answer yet costs it the request's time-out, 7 s: members that
+    are started together wait for each other (etcd server/embed/etcd.go: InitialCheck before
+    servePeers). The flag is --experimental-initial-corrupt-check until 3.5; 3.6 has a feature gate.
+    """
+    flags = config.flags if config else {}
+    given = flags.get("experimental-initial-corrupt-check", "")
+    return given == "true" or "InitialCorruptCheck=true" in flags.get("feature-gates", "")

@@ -130,7 +130,7 @@ def sourced_config(
 
     Of a pod that starts etcd directly: what `pod_config` says. sha256 covers the sourced files too.
     """
-    if read_script(spec) is None:
+    if not is_shell(spec.argv):
         return pod_config(pod, spec)
     view = sourced_view(host, pod, spec, texts)
     given = list(parse_argv(_argv(spec)).given)

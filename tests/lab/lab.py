@@ -28,6 +28,7 @@ from tests.lab.etcd_client import EtcdClient, Member
 from tests.lab.etcd_versions import VERSIONS
 from tests.lab.host import Host, wait_until
 from tests.lab.kubelet.timing import KubeletTiming
+from tests.lab.openshift311 import layout as layout311
 from tests.lab.options import LabOptions
 from tests.lab.paths import STATE_DIR
 
@@ -47,11 +48,28 @@ class Lab:
             name = names.host_name(index)
             disk_options = options.disks.get(name, DiskOptions())
             binds = {}
-            if options.layout == "systemd":
-                owner = units.owner_of(options.conf, index)
+            if self._runs_units(index):
+                owner = units.owner_of(self._unit_conf(), index)
                 disk_options = replace(disk_options, data_owner=owner)
                 binds[units.PROGRAMS] = self.etcd_dir / "bin"
             self.hosts[name] = Host(Disk(index, base_root(), store, disk_options, binds))
+        self.lb: Host | None = None
+        if options.layout == "openshift311":
+            self.lb = Host(Disk(names.LB_INDEX, base_root(), store))
+
+    def _runs_units(self, index: int) -> bool:
+        """Whether a host's etcd runs under systemd."""
+        if self.options.layout == "openshift311":
+            return layout311.kind_of(self.options.conf, index) == "unit"
+        return self.options.layout == "systemd"
+
+    def _unit_conf(self) -> str:
+        return "etcd.conf" if self.options.layout == "openshift311" else self.options.conf
+
+    @property
+    def machines(self) -> list[Host]:
+        """All that has power: the hosts, and the load balancer where there is one."""
+        return [*self.hosts.values(), *([self.lb] if self.lb else [])]
 
     # Life
 
@@ -92,7 +110,7 @@ class Lab:
             raise RuntimeError("a lab runs inside an enclosure: python -m tests.lab enclose -- …")
         if _OPTIONS_FILE.exists():
             raise RuntimeError("this enclosure has a lab already")
-        if options.layout == "kubeadm" and not setup.has_crictl():
+        if options.layout != "systemd" and not setup.has_crictl():
             raise RuntimeError("these hosts have no crictl and so no static pods: layout=systemd")
         lab = cls(options)
         _OPTIONS_FILE.write_text(options.to_json())
@@ -123,7 +141,7 @@ class Lab:
     def stop(self) -> None:
         """Power everything off and take the lab apart; another one may then start here."""
         self._each(Host.power_cut)
-        for host in self.hosts.values():
+        for host in self.machines:
             network.remove(host.name)
             host.disk.remove()
         network.remove_bridge()
@@ -140,20 +158,28 @@ class Lab:
         network.create_bridge()
         authorities = pki.Authorities.make()
         public_keys = {}
-        for host in self.hosts.values():
+        for host in self.machines:
             host.disk.prepare()
             network.plug_in(host.name, host.address)
             public_keys[host.name] = host.disk.add_ssh_keys()
+            if host is self.lb:
+                layout311.write_lb(host.disk)
+                continue
             authorities.write_host(host.disk.pki, host.index)
-            self._write_etcd(host)
+            self._write_etcd(host, authorities)
             host.disk.put_golden("/etc/lab-kubelet.yaml", self.options.kubelet.to_yaml())
         operator_home.trust(public_keys)
         golden = bootstrap.ensure_golden_data(self.options.etcd, list(self.hosts.values()))
         for host in self.hosts.values():
             host.disk.golden_data.symlink_to(golden / host.name)
 
-    def _write_etcd(self, host: Host) -> None:
+    def _write_etcd(self, host: Host, authorities: pki.Authorities) -> None:
         """What makes etcd run on a host, and its certificates."""
+        if self.options.layout == "openshift311":
+            number = (self.etcd_dir / "number").read_text()
+            asked = self.options
+            layout311.write_master(host.disk, authorities, asked.conf, asked.etcd, number)
+            return
         if self.options.layout == "systemd":
             version = VERSIONS[self.options.etcd]
             units.write(host.disk, host.disk.pki, self.options.conf, version, self.options.quota)
@@ -177,8 +203,8 @@ class Lab:
             self.wait_healthy()
 
     def _each(self, action: Callable[[Host], None]) -> None:
-        with ThreadPoolExecutor(len(self.hosts)) as pool:
-            list(pool.map(action, self.hosts.values()))
+        with ThreadPoolExecutor(len(self.machines)) as pool:
+            list(pool.map(action, self.machines))
 
     # The cluster
 

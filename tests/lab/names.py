@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 MAX_HOSTS = 9
+LB_INDEX = 9
+"""The load balancer, where a layout has one: a host that is no master."""
+
 BRIDGE = "lab0"
 OPERATOR_ADDRESS = "10.77.0.1"
 PREFIX_LENGTH = 24
@@ -10,7 +13,7 @@ PREFIX_LENGTH = 24
 
 def host_name(index: int) -> str:
     """The name of the index-th control-plane host, which is its etcd member's name too."""
-    return f"master-{index}"
+    return "lb" if index == LB_INDEX else f"master-{index}"
 
 
 def host_address(index: int) -> str:
@@ -20,7 +23,7 @@ def host_address(index: int) -> str:
 
 def all_hosts() -> dict[str, str]:
     """Every possible host: name -> address."""
-    return {host_name(i): host_address(i) for i in range(MAX_HOSTS)}
+    return {host_name(i): host_address(i) for i in (*range(MAX_HOSTS), LB_INDEX)}
 
 
 def hosts_file() -> str:

@@ -15,7 +15,7 @@ from tests.lab.paths import OPERATOR_HOME, REPO_DIR, STATE_DIR
 
 _GOLDEN_SSH = STATE_DIR / "golden-ssh"
 _SSH_CONFIG = """\
-Host master-*
+Host master-* lb
     User core
     IdentityFile ~/.ssh/id_ed25519
     StrictHostKeyChecking yes

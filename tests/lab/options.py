@@ -16,8 +16,9 @@ from tests.lab.names import MAX_HOSTS
 class LabOptions:
     """One lab: how many hosts, which etcd, how fast a kubelet, and how hosts differ.
 
-    layout: what runs etcd: kubeadm's static pod, or systemd; conf: where it then has its settings
-    (see units.CONFS).
+    layout: what runs etcd: kubeadm's static pod, systemd, or OpenShift 3.11 (and a load balancer
+    beside the hosts). conf: where an etcd under systemd has its settings (see units.CONFS); of
+    OpenShift 3.11: pod or unit, or several with commas.
     """
 
     hosts: int = 3
@@ -31,8 +32,8 @@ class LabOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.hosts <= MAX_HOSTS:
             raise ValueError(f"a lab has 1 to {MAX_HOSTS} hosts, not {self.hosts}")
-        if self.layout not in ("kubeadm", "systemd"):
-            raise ValueError(f"a layout is kubeadm or systemd, not {self.layout}")
+        if self.layout not in ("kubeadm", "systemd", "openshift311"):
+            raise ValueError(f"a layout is kubeadm, systemd or openshift311, not {self.layout}")
         if self.etcd not in VERSIONS:
             raise ValueError(f"etcd {self.etcd} is unknown; known: {', '.join(VERSIONS)}")
 

@@ -165,3 +165,13 @@ class Authorities:
         healthcheck = make_leaf(self.etcd, client, first + 2, only_client)
         healthcheck.write(pki / "etcd/healthcheck-client")
         make_leaf(self.etcd, api, first + 3, only_client).write(pki / "apiserver-etcd-client")
+
+    def write_api_server(self, stem: Path, index: int) -> None:
+        """Write the serving certificate of a host's API server; it names the load balancer too."""
+        hosts = (index, names.LB_INDEX)
+        san: list[x509.GeneralName] = [x509.DNSName(names.host_name(i)) for i in hosts]
+        san += [x509.IPAddress(ipaddress.ip_address(names.host_address(i))) for i in hosts]
+        san += [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        subject = _subject(names.host_name(index))
+        usages = [Usage.SERVER_AUTH]
+        make_leaf(self.kubernetes, subject, 7 + 5 * index, usages, san).write(stem)

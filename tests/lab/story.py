@@ -10,6 +10,7 @@ from tests.lab.evidence import power_off, quarantined, require_one_cluster, seed
 from tests.lab.faults import ids, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import MANIFEST, Lab
+from tests.lab.openshift311 import layout as layout311
 from tests.lab.operator import OK, PAUSED, fab, rescue_quorum
 
 THREE = ["master-0", "master-1", "master-2"]
@@ -26,6 +27,8 @@ def settings_of(lab: Lab, host: Host) -> str:
     """The file of a host that says --initial-cluster."""
     if lab.options.layout == "kubeadm":
         return MANIFEST
+    if lab.options.layout == "openshift311":
+        return layout311.CONF
     return SETTINGS[units.conf_of(lab.options.conf, host.index)]
 
 
@@ -123,6 +126,6 @@ def play(lab: Lab) -> None:
     require_membership_in_files(lab, THREE)
     removed(lab)
     require_one_cluster(lab, THREE[:2], keys)
-    if lab.options.layout == "systemd":  # a changed manifest would restart one of two: it is left
+    if lab.options.layout != "kubeadm":  # a changed manifest would restart one of two: it is left
         require_membership_in_files(lab, THREE[:2])
     assert {j["state"] for j in fab("journal").expect(OK).result} == {"complete"}

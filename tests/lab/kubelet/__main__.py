@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .agent import Agent
+from .agent import MANIFESTS, Agent
 from .timing import KubeletTiming
 
 
@@ -14,7 +14,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="kubelet")
     parser.add_argument("--config", type=Path, default=Path("/etc/lab-kubelet.yaml"))
     timing = KubeletTiming.from_file(parser.parse_args().config)
-    Agent(timing).run()
+    other = Path("/etc/lab-kubelet-directory")
+    directory = Path(other.read_text().strip()) if other.exists() else MANIFESTS
+    Agent(timing, directory).run()
 
 
 main()

@@ -48,9 +48,16 @@ def sandbox_config(pod: StaticPod, attempt: int, node: str) -> dict[str, Any]:
         "annotations": {**pod.annotations, **annotations},
         "linux": {
             "cgroup_parent": f"/kubepods/burstable/pod{pod.uid}",
-            "security_context": {"namespace_options": _namespaces(pod)},
+            "security_context": {
+                "namespace_options": _namespaces(pod),
+                "privileged": any(map(_is_privileged, pod.spec["containers"])),
+            },
         },
     }
+
+
+def _is_privileged(spec: dict[str, Any]) -> bool:
+    return bool((spec.get("securityContext") or {}).get("privileged"))
 
 
 def _namespaces(pod: StaticPod) -> dict[str, int]:
@@ -66,7 +73,7 @@ def container_config(pod: StaticPod, spec: dict[str, Any], attempt: int) -> dict
     """The configuration of one container of a pod."""
     name = str(spec["name"])
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
-    privileged = bool((spec.get("securityContext") or {}).get("privileged"))
+    privileged = _is_privileged(spec)
     return {
         "metadata": {"name": name, "attempt": attempt},
         "image": {"image": str(spec["image"])},

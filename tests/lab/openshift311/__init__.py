@@ -1,0 +1,1 @@
+"""OpenShift 3.11 in the lab: its layout, its stand-ins, its tests."""
