@@ -44,6 +44,7 @@ _ALL: tuple[Action[Any], ...] = (
     in_manifest.SeedInManifest(),
     scratch.Prejoin(),
     services.RestartKubelet(),
+    services.WaitPeerPort(),
     services.WaitServing(),
     members.RemoveMember(),
     members.AddLearner(),

@@ -8,7 +8,7 @@ what remembers later revisions is led past them, or restarted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from agent.recipes.cluster import (
     PEER_PORT,
     Cluster,
     Definition,
+    asks_peers_first,
     initial_cluster,
     port_of,
 )
@@ -189,16 +190,21 @@ class _Maker:
     def _stop(self, hosts: Sequence[str]) -> None:
         watch = "a member that came back could serve writes that this restore would throw away"
         self._builder.stage("Look for members that were not seen", [self._look(watch)])
-        steps = []
-        for host in hosts:
-            definition = self._definitions[host]
-            if not definition.is_parked:
-                why = "nothing must start it meanwhile"
-                file = {"path": definition.path, "sha256": definition.sha256}
-                steps.append(self._step(host, "park_definition", why, **file))
-            why = "data is moved only when nobody writes to it"
-            steps.append(self._step(host, "stop_etcd", why))
-        self._builder.stage(f"Stop etcd on {', '.join(hosts)}", steps, parallel=True)
+        # A leader that is told to stop hands its office over first, and where nobody is left who
+        # takes it that lasts 7 s (etcd server/etcdserver/server.go: TransferLeadership).
+        leads = [host for host in hosts if host == self._cluster.diagnosis.leader]
+        follow = [host for host in hosts if host not in leads]
+        for turn in (follow, leads):
+            steps = [step for host in turn for step in self._stop_one(host)]
+            self._builder.stage(f"Stop etcd on {', '.join(turn)}", steps, parallel=True)
+
+    def _stop_one(self, host: str) -> Iterator[Step]:
+        definition = self._definitions[host]
+        if not definition.is_parked:
+            why = "nothing must start it meanwhile"
+            file = {"path": definition.path, "sha256": definition.sha256}
+            yield self._step(host, "park_definition", why, **file)
+        yield self._step(host, "stop_etcd", "data is moved only when nobody writes to it")
 
     def _swap(self, hosts: Sequence[str], scratch: bool) -> None:
         steps = []
@@ -217,13 +223,18 @@ class _Maker:
         builder.stage("Clear the kubelet's back-off", renewed, parallel=True)
         look = self._look("the last look before the point of no return")
         builder.stage("Look once more", [look])
+        one_by_one = any(asks_peers_first(cluster.config(host)) for host in hosts)
         starts = []
         for host in hosts:
             definition = self._definitions[host]
             file = {"path": definition.path, "sha256": definition.sha256}
             why = "unchanged; the data says who it is, whatever --initial-cluster says"
             starts.append(builder.turning_point(host, "unpark_definition", why, **file))
-        builder.stage(f"Start etcd on {', '.join(hosts)}", starts, parallel=True)
+            if one_by_one and host != hosts[-1]:
+                why = "started together they would wait 7 s and more for each other's hashes"
+                starts.append(self._step(host, "wait_peer_port", why))
+        title = f"Start etcd on {', '.join(hosts)}"
+        builder.stage(title, starts, parallel=not one_by_one)
         proof = []
         for host in hosts:
             proof.append(self._step(host, "wait_serving", "here the outage ends"))

@@ -120,6 +120,13 @@ SPECS = (
         effects=False,
     ),
     ActionSpec(
+        "wait_peer_port",
+        "wait until etcd answers its peers",
+        "its definition is in place",
+        "nothing: it only looks",
+        effects=False,
+    ),
+    ActionSpec(
         "member_remove",
         "remove the old member, by an ID re-read just now",
         "the quorum holds with and without it; it is neither the local nor the last one",

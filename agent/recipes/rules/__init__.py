@@ -32,6 +32,7 @@ from agent.recipes.rules.stopping import (
     restart_kubelet,
     stop_etcd,
     unpark_definition,
+    wait_peer_port,
     wait_serving,
 )
 from agent.recipes.rules.timer import install_timer, remove_timer
@@ -57,8 +58,9 @@ RULES: dict[str, Rule] = {
         copy_data, relocate_data, install_data, seed_cluster, seed_in_manifest, prejoin,
         check_authority, install_authority, issue_certificates, compact_history, defragment,
         disarm_nospace, clear_removed_alarm,
-        restart_kubelet, wait_serving, member_remove, member_add_learner, member_promote,
-        set_initial_cluster, install_timer, remove_timer,
+        restart_kubelet, wait_peer_port, wait_serving,
+        member_remove, member_add_learner, member_promote, set_initial_cluster,
+        install_timer, remove_timer,
         *RESTORES,
     )
 }  # fmt: skip

@@ -99,3 +99,9 @@ def wait_serving(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
     w.unproved.discard(host)
     # Members that were restored together are waited for one after the other.
     w.quorate = w.quorate or not scene.restores or w.has_quorum()
+
+
+def wait_peer_port(w: World, step: Step, scene: Scene, waits_for: str) -> Broken:
+    """Of an etcd that was started; that it answers its peers says nothing of a quorum."""
+    if w.definition.get(step.host) != "in-place" or step.host not in w.runs:
+        yield "waits for an etcd that nothing starts"

@@ -121,6 +121,29 @@ def test_all_hosts_at_once() -> None:
     assert args_of(plan, "install_data")["scratch"] is False
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"experimental-initial-corrupt-check": "true"},
+        {"feature-gates": "StopGRPCServiceOnDefrag=true,InitialCorruptCheck=true"},
+    ],
+)
+def test_members_that_ask_each_other_first_are_started_one_after_the_other(
+    flags: dict[str, str],
+) -> None:
+    """Together, each would wait out the time-out of a peer that listens and does not answer."""
+    survey = ALL_CORRUPT[0].survey
+    assert survey is not None
+    assert survey.config is not None
+    checking = with_survey(ALL_CORRUPT[0], config=replace(survey.config, flags=flags))
+    cluster = cluster_of([checking, *ALL_CORRUPT[1:]])
+    text = sound(restore(cluster, NOW, wish(*THREE)), cluster)
+    assert (
+        "\nmaster-1: unpark_definition wait_peer_port master-2: unpark_definition wait_peer_port "
+        "master-3: unpark_definition\n"
+    ) in text
+
+
 def test_a_tool_that_cannot_raise_the_revision_restarts_the_control_plane() -> None:
     cluster = cluster_of(ALL_CORRUPT)
     plan = restore(cluster, NOW, wish("master-1", bump=None))
