@@ -39,8 +39,9 @@ fuzz: .venv/ready lab
 lab-versions: .venv/ready lab
 	LAB_VERSIONS=all .venv/bin/pytest tests/lab/test_versions.py -q --durations=0
 
+# All figures, or one part: make bench PART=restore.
 bench: .venv/ready lab
-	@$(PY) -m tests.lab enclose -- $(PY) -m bench
+	@$(PY) -m tests.lab enclose -- $(PY) -m bench $(PART)
 
 # Kills, cuts and power losses at every point of every recipe: hours. A part: make faults
 # RECIPE=reseed KIND=agent-kill FROM=1 TO=20 (or EVERY=10); docs/faults.md says more.

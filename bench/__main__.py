@@ -54,7 +54,7 @@ PARTS: dict[str, Callable[[], tuple[list[Figure], str]]] = {
 
 
 def main(words: list[str]) -> int:
-    """Measure the named parts, or all; only a run of all is written to latest.json."""
+    """Measure the named parts, or all, and write their figures into latest.json."""
     build_agent()
     began = time.monotonic()
     figures: list[Figure] = []
@@ -67,8 +67,7 @@ def main(words: list[str]) -> int:
         notes += [note] if note else []
     print("\n".join(["", *notes, "", table(figures)]))
     print(f"\n{len(figures)} figures in {time.monotonic() - began:.0f} s")
-    if not words:
-        write_json(figures, LATEST)
+    write_json(figures, LATEST)
     return 0 if all(figure.is_met for figure in figures) else 1
 
 

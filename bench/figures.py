@@ -67,8 +67,12 @@ def interleaved(runs: int, *sides: Callable[[], float]) -> list[list[float]]:
 
 
 def write_json(figures: Sequence[Figure], path: Path) -> None:
-    """Write key → value, unit, runs and note."""
-    plain = {
+    """Write key → value, unit, runs and note; figures of parts not measured now stay as they are.
+
+    Each figure is a ratio within one run, so that parts measured apart go together.
+    """
+    plain = json.loads(path.read_text()) if path.exists() else {}
+    plain |= {
         f.key: {
             "value": _rounded(f.value),
             "unit": f.unit,
