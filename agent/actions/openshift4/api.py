@@ -1,0 +1,71 @@
+"""The API as a step asks it: who asks, which step it is for what is said, and bounded waits."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agent.actions.base import Context, wait_for
+from agent.errors import Paused, Timeout
+from agent.kube.access import node_access
+from agent.kube.client import Kube
+from agent.platforms.openshift4 import LOCAL_KUBECONFIG
+
+_FOLDER = posixpath.dirname(LOCAL_KUBECONFIG)
+NODE_KUBECONFIGS = tuple(
+    f"{_FOLDER}/{name}.kubeconfig" for name in ("localhost", "lb-int", "lb-ext")
+)
+"""Of cluster-kube-apiserver-operator: this node's API server, then the load balancers of all."""
+
+GIVEN = "kubeconfig"
+"""Name of the secret that is the text of the operator's own kubeconfig."""
+
+CLUSTER = "cluster"
+"""The name of the one object of a kind that a cluster has one of."""
+
+INTERVAL = 1.0
+"""Seconds between two looks at the API: each is a process of its own."""
+
+
+@contextmanager
+def asking(ctx: Context, name: str) -> Iterator[Kube]:
+    """The API for one step; name: of its action, for what is said where the API will not."""
+    with node_access(ctx.host, NODE_KUBECONFIGS, ctx.secrets.get(GIVEN, "")) as access:
+        yield Kube(ctx.host, access, ctx.say, f"step {ctx.step} ({name}): ")
+
+
+def wait_or_pause(
+    ctx: Context, what: str, probe: Callable[[], tuple[bool, str]], deadline: float, why: str
+) -> str:
+    """Wait as `wait_for` does; at the deadline the plan is paused, and `resume` waits on.
+
+    why: what may be in the way. Raises Paused.
+    """
+    try:
+        return wait_for(ctx.say, what, probe, deadline, INTERVAL)
+    except Timeout as error:
+        raise Paused(error.seen, why, "fab resume   (it waits on, and repeats nothing)") from None
+
+
+def at(item: Any, *path: str) -> Any:
+    """A value inside an object of the API; None where any part of the way is missing."""
+    for part in path:
+        item = item.get(part) if isinstance(item, dict) else None
+    return item
+
+
+def text_at(item: Any, *path: str) -> str:
+    """The same as a text; empty for anything that is none."""
+    found = at(item, *path)
+    return found if isinstance(found, str) else ""
+
+
+def condition(item: Any, kind: str) -> str:
+    """The status of one of its conditions: True, False, Unknown; empty for none."""
+    rows = at(item, "status", "conditions")
+    for row in rows if isinstance(rows, list) else ():
+        if text_at(row, "type") == kind:
+            return text_at(row, "status")
+    return ""

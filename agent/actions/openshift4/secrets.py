@@ -1,0 +1,94 @@
+"""Delete the secrets of a removed member: three, by exact names, and none that came since."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.actions.base import Action, Context, Data
+from agent.actions.members import local_client
+from agent.actions.openshift4.api import asking, text_at
+from agent.errors import PreconditionFailed, StepFailed
+from agent.kube.client import Kube
+from agent.kube.paths import ETCD_NAMESPACE, SECRETS
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""A DNS-1123 subdomain: what the name of a node is."""
+
+PREFIXES = ("etcd-peer-", "etcd-serving-", "etcd-serving-metrics-")
+
+
+@dataclass(frozen=True)
+class SecretsArgs:
+    """node: name of the removed member, which is its node's."""
+
+    node: str
+
+
+def names_of(node: str) -> tuple[str, ...]:
+    """The names of a member's secrets. Raises PreconditionFailed for what is no node's name."""
+    if len(node) > 253 or not _NAME.fullmatch(node):
+        raise PreconditionFailed(
+            f"{node!r} is no name of a node",
+            "secrets are deleted by their exact names alone",
+            "fab diagnose",
+        )
+    return tuple(f"{prefix}{node}" for prefix in PREFIXES)
+
+
+def require_no_member(ctx: Context, node: str) -> None:
+    """Raise PreconditionFailed where a member has this name now."""
+    with local_client(ctx) as client:
+        members = client.members(linearizable=True)
+    found = next((m for m in members if m.name == node), None)
+    if found is not None:
+        raise PreconditionFailed(
+            f"{node} is member {found.id} of etcd",
+            "what belongs to a member is cleaned up only once etcd has let it go",
+            f"fab rescue-node {node}",
+        )
+
+
+def _uids(kube: Kube, node: str) -> dict[str, str]:
+    """Name → UID of those of the three secrets that there are."""
+    found = {name: kube.get(SECRETS, name) for name in names_of(node)}
+    return {n: text_at(s, "metadata", "uid") for n, s in found.items() if s is not None}
+
+
+class DeleteMemberSecrets(Action[SecretsArgs]):
+    """Delete by name and UID, so that what the operator has made anew since stays."""
+
+    name = "delete_member_secrets"
+    args_type = SecretsArgs
+
+    def check(self, ctx: Context, args: SecretsArgs) -> None:
+        names_of(args.node)
+        require_no_member(ctx, args.node)
+
+    def prepare(self, ctx: Context, args: SecretsArgs) -> Data:
+        with asking(ctx, self.name) as kube:
+            return {"uids": _uids(kube, args.node)}
+
+    def is_done(self, ctx: Context, args: SecretsArgs, undo: Optional[Data]) -> bool:
+        with asking(ctx, self.name) as kube:
+            return undo is not None and not _left(_uids(kube, args.node), undo)
+
+    def act(self, ctx: Context, args: SecretsArgs, undo: Data) -> Data:
+        uids: dict[str, str] = undo["uids"]
+        ctx.say(f"secrets of {args.node} in {ETCD_NAMESPACE}: {', '.join(uids) or 'none'}")
+        with asking(ctx, self.name) as kube:
+            for name, uid in uids.items():
+                kube.delete(SECRETS, name, uid)
+        return {"deleted": sorted(uids)}
+
+    def prove(self, ctx: Context, args: SecretsArgs, undo: Data) -> None:
+        with asking(ctx, self.name) as kube:
+            left = _left(_uids(kube, args.node), undo)
+        if left:
+            raise StepFailed(f"still there: {', '.join(left)}", next="fab resume")
+
+
+def _left(now: dict[str, str], undo: Data) -> list[str]:
+    """Names of secrets that are the very ones that were to be deleted."""
+    return sorted(name for name, uid in undo["uids"].items() if now.get(name) == uid)

@@ -1,0 +1,1 @@
+"""The Kubernetes API through the node's own `oc` or `kubectl`, within deadlines."""

@@ -1,0 +1,154 @@
+"""Requests to the API, tried again while what is in the way passes, and not for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+from agent.errors import ApiUnavailable, CommandFailed, Paused, PreconditionFailed, RescueError
+from agent.host import Host
+from agent.kube.paths import Resource
+from agent.kube.said import Said, read_said
+from agent.model.codec import canonical, parse_json
+
+Object = dict[str, Any]
+_REQUEST_SECONDS = 10
+_PAUSE_SECONDS = 1.0
+PATIENCE = 60.0
+"""Seconds for which one request is tried again; then the plan is paused, and `resume` goes on."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who asks: the program (oc, or kubectl), and kubeconfigs, of which the first is tried first.
+
+    A node's own one speaks to the API server on that node; the next ones reach others.
+    """
+
+    program: str
+    kubeconfigs: tuple[str, ...]
+
+
+class Kube:
+    """The API of one cluster, asked from a host."""
+
+    def __init__(
+        self,
+        host: Host,
+        access: Access,
+        say: Callable[[str], None],
+        what: str = "",
+        patience: float = PATIENCE,
+    ) -> None:
+        """Take where to ask; what: the step, for what is said where the API will not."""
+        self._host, self._say, self._what = host, say, what
+        self._program, self._configs = access.program, list(access.kubeconfigs)
+        self._patience = patience
+
+    # ---- requests --------------------------------------------------------------------------------
+
+    def get(self, resource: Resource, name: str) -> Optional[Object]:
+        """One object; None where there is none."""
+        return self._read(resource.path(name))
+
+    def list(self, resource: Resource, selector: str = "") -> Optional[list[Object]]:
+        """All objects of a kind, or those with labels KEY=VALUE; None: the API has no such kind."""
+        query = f"?labelSelector={selector.replace('=', '%3D')}" if selector else ""
+        found = self._read(f"{resource.path()}{query}")
+        return None if found is None else [_object(item) for item in _listed(found)]
+
+    def patch(self, resource: Resource, name: str, change: Object) -> None:
+        """JSON merge patch (RFC 7386). Raises PreconditionFailed where there is no such object."""
+        words = ["patch", f"{resource.full_name}/{name}", "--type=merge", "-p"]
+        said = self._ask([*words, canonical(change).decode(), *resource.scope])
+        if isinstance(said, Said):
+            raise PreconditionFailed(f"{self._what}the API said: {said.told}", next="fab resume")
+
+    def delete(self, resource: Resource, name: str, uid: str) -> bool:
+        """Delete this very object; False where it is gone, or another one has its name by now."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        said = self._ask(["delete", "--raw", resource.path(name), "-f", "-"], canonical(options))
+        return not isinstance(said, Said)
+
+    def apply(self, thing: Object) -> None:
+        """Make an object as `apply` does."""
+        said = self._ask(["apply", "--validate=false", "-f", "-"], canonical(thing))
+        if isinstance(said, Said):
+            raise ApiUnavailable(f"{self._what}the API said: {said.told}", next="fab resume")
+
+    def can(self, verb: str, resource: Resource) -> bool:
+        """Whether RBAC lets us; a look, and no promise: webhooks are not asked."""
+        words = ["auth", "can-i", verb, resource.full_name, *resource.scope]
+        return not isinstance(self._ask(words, yes_or_no=True), Said)
+
+    # ---- asking ----------------------------------------------------------------------------------
+
+    def _read(self, path: str) -> Optional[Object]:
+        said = self._ask(["get", "--raw", path])
+        if isinstance(said, Said):
+            return None
+        return _object(parse_json(said, f"answer of the API ({path})"))
+
+    def _ask(
+        self, words: Sequence[str], body: Optional[bytes] = None, yes_or_no: bool = False
+    ) -> Union[str, Said]:
+        """The answer, or a Said of kind missing, exists or conflict.
+
+        Raises Paused where the API will not, ApiUnavailable where it stays silent.
+        """
+        deadline, told = time.monotonic() + self._patience, ""
+        while True:
+            answer = self._once(words, body, yes_or_no)
+            if not isinstance(answer, Said) or answer.kind in ("missing", "exists", "conflict"):
+                return answer
+            if answer.kind == "denied":
+                raise self._denied(answer)
+            if answer.kind == "silent":
+                self._configs.append(self._configs.pop(0))
+            if time.monotonic() + _PAUSE_SECONDS > deadline:
+                raise self._unavailable(answer)
+            if answer.told != told:
+                self._say(f"the API does not do it yet, trying again: {answer.told}")
+                told = answer.told
+            time.sleep(_PAUSE_SECONDS)
+
+    def _once(
+        self, words: Sequence[str], body: Optional[bytes], yes_or_no: bool
+    ) -> Union[str, Said]:
+        argv = [self._program, f"--kubeconfig={self._configs[0]}",
+                f"--request-timeout={_REQUEST_SECONDS}s", *words]  # fmt: skip
+        try:
+            ended = self._host.run(argv, _REQUEST_SECONDS * 3, range(256), input=body)
+        except CommandFailed as error:
+            return read_said(error.seen)
+        if yes_or_no and ended.code and ended.stdout.strip() == "no":
+            return Said("missing", "no")
+        return ended.stdout if ended.code == 0 else read_said(ended.stderr or ended.stdout)
+
+    def _denied(self, said: Said) -> RescueError:
+        return Paused(
+            f"{self._what}the API refused it: {said.told}",
+            "asking again would change nothing: what refuses it has to let it pass first",
+            "mend that (the role, the webhook, the object it names), then: fab resume",
+        )
+
+    def _unavailable(self, said: Said) -> RescueError:
+        return ApiUnavailable(
+            f"{self._what}the API did not do it for {self._patience:g} s, and last said: "
+            f"{said.told}",
+            "what was done so far stays done, and is not done twice",
+            "once the API answers: fab resume",
+        )
+
+
+def _object(value: Any) -> Object:
+    if not isinstance(value, dict):
+        raise ApiUnavailable("the API answered with something that is no object", next="fab resume")
+    return value
+
+
+def _listed(found: Object) -> list[Any]:
+    items = found.get("items")
+    return items if isinstance(items, list) else []
