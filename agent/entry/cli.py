@@ -1,16 +1,17 @@
-"""rescue-agent at a console: survey, journal, and every action as a verb of its own."""
+"""rescue-agent at a console: a rescue by this host's part of it, and every action as a verb."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import getpass
 import io
 import os
 import sys
 from typing import Any, Optional
 
 from agent import __version__
+from agent.entry.console import add_verbs as add_console_verbs
+from agent.entry.console import holder
 from agent.errors import RescueError, UsageError, plain
 from agent.host import Host
 from agent.host.processes import forbid_core_dumps
@@ -36,7 +37,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         args = _parser().parse_args(argv)
         return int(args.run(args, Host(args.root)) or 0)
     except RescueError as error:
-        print(error, file=sys.stderr)
+        _print_error(error)
         return error.exit_code
     except OSError as error:
         said = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
@@ -49,6 +50,16 @@ def main(argv: Optional[list[str]] = None) -> int:
         return 130
 
 
+def _print_error(error: RescueError) -> None:
+    """Print what was seen, why that forbids it, and what to type next here; folded for a person."""
+    from agent.entry.screen import console_words, wrapped
+
+    for first, text in (("", error.seen), ("why:  ", error.why), ("next: ", error.next)):
+        for line in plain(console_words(text)).splitlines():
+            told = wrapped(line, first) if sys.stderr.isatty() else f"{first}{line}"
+            print(told, file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rescue-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=f"rescue-agent {__version__}")
@@ -57,22 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where this host's file system is (/host in a debug pod; default: $HOST, else /)",
     )  # fmt: skip
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, run, text in (
-        ("session", _session, "answer a coordinator over stdin and stdout"),
-        ("survey", _survey, "say what is on this host, as JSON"),
-        ("journal", _journal, "list the plans of this host, or show one"),
-        ("resume", _resume, "finish the step that the plan was at on this host"),
-        ("rollback", _rollback, "take back what the plan did on this host"),
-        (
-            "set-aside-journal",
-            _set_aside,
-            "rename a damaged journal, so that new plans can be made",
-        ),
-    ):
-        verb = verbs.add_parser(name, help=text)
-        verb.set_defaults(run=run)
-        if name in ("journal", "resume", "rollback", "set-aside-journal"):
-            verb.add_argument("plan", nargs="?" if name == "journal" else None, default="")
+    verb = verbs.add_parser("session", help="answer a coordinator over stdin and stdout")
+    verb.set_defaults(run=_session)
+    add_console_verbs(verbs)
+    words = "rename a damaged journal, so that new plans can be made"
+    verb = verbs.add_parser("set-aside-journal", help=words)
+    verb.set_defaults(run=_set_aside)
+    verb.add_argument("plan")
     add_snapshot_verbs(verbs, _say)
     for spec in CATALOG.values():
         if spec.name not in _HIDDEN:
@@ -95,20 +97,6 @@ def _session(args: argparse.Namespace, host: Host) -> int:
     return main_session(host)
 
 
-def _survey(args: argparse.Namespace, host: Host) -> None:
-    from agent.model.codec import json_text
-    from agent.survey.take import take_survey
-
-    print(json_text(take_survey(host)))
-
-
-def _journal(args: argparse.Namespace, host: Host) -> None:
-    from agent.entry.verbs import journal
-
-    found = journal(host, {"plan": args.plan} if args.plan else {}, _say)
-    print(_json(found))
-
-
 def _say(text: str) -> None:
     print(plain(f"  {text}"), file=sys.stderr, flush=True)
 
@@ -119,39 +107,12 @@ def _json(value: Any) -> str:
     return json_text(value)
 
 
-def _resume(args: argparse.Namespace, host: Host) -> None:
-    from agent.entry.verbs import resume_here
-
-    _tell(resume_here(host, args.plan, _holder(), _say))
-
-
-def _rollback(args: argparse.Namespace, host: Host) -> None:
-    from agent.entry.verbs import rollback_here
-
-    _tell(rollback_here(host, args.plan, _holder(), _say))
-
-
 def _set_aside(args: argparse.Namespace, host: Host) -> None:
     from agent.entry.set_aside import set_aside, what_next
 
     aside = set_aside(host, args.plan)
     print(f"kept as {aside}; what the plan did stays as it is")
     print(f"next: {what_next(host, aside)}")
-
-
-def _tell(outcomes: list[dict[str, Any]]) -> None:
-    for outcome in outcomes:
-        print(f"{outcome['step']}: {outcome['outcome']}")
-    if not outcomes:
-        print("nothing was left to do here")
-
-
-def _holder() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container without /etc/passwd
-        user = f"uid {os.getuid()}"
-    return f"{user} at the console, pid {os.getpid()}"
 
 
 def parse_values(args_type: type[Any], words: list[str]) -> dict[str, Any]:
@@ -196,7 +157,7 @@ def _single_action(args: argparse.Namespace, host: Host) -> None:
     from agent.entry.verbs import run_single
 
     values = parse_values(action_named(args.action).args_type, args.args)
-    outcome = run_single(host, args.action, values, _holder(), _say, args.dry_run)
+    outcome = run_single(host, args.action, values, holder(), _say, args.dry_run)
     print(_json(outcome))
 
 

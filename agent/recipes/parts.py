@@ -87,3 +87,22 @@ def before(plan: Plan, step_id: str) -> list[Step]:
             if not stage.parallel or step.host == own.host:
                 found.append(step)
     return found
+
+
+def to_finish(plan: Plan, host: str, begun: Collection[str]) -> list[Step]:
+    """The steps that were begun on a host and came to no end, each after the looks it stands on.
+
+    They were begun once what is before them was proved; a look has to be taken anew.
+    """
+    found: list[Step] = []
+    for stage in plan.stages:
+        looks: list[Step] = []
+        for step in stage.steps:
+            if step.host != host:
+                looks = looks if stage.parallel else []
+            elif step.id in begun:
+                found += [*looks, step]
+                looks = []
+            elif not CATALOG[step.action].effects:
+                looks.append(step)
+    return found

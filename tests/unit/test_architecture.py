@@ -113,6 +113,10 @@ ONE_WAY = [
     ("agent/platforms", ("agent.actions", "agent.recipes", "agent.diagnosis", *BELOW)),
     ("agent/actions", ("agent.recipes", *BELOW)),
     ("agent/snapshot", ("agent.recipes", *BELOW)),
+    ("agent/host", ("agent.recipes", "agent.diagnosis")),
+    ("agent/etcd", ("agent.recipes", "agent.diagnosis")),
+    ("agent/records", ("agent.recipes", "agent.diagnosis")),
+    ("agent/entry/session.py", ("agent.recipes", "agent.entry.planning", "agent.entry.visit")),
     ("agent/runner.py", ("agent.recipes", "agent.entry")),
     ("agent/records", ("agent.survey", "agent.actions", "agent.platforms", *BELOW)),
     ("agent/etcd", ("agent.survey", "agent.actions", *BELOW)),
@@ -120,6 +124,17 @@ ONE_WAY = [
     ("agent/host", ("agent.model", "agent.survey", "agent.actions", "agent.platforms", *BELOW)),
     ("coordinator", ("agent.actions", "agent.survey", *BELOW, "fabfile", "tests")),
 ]
+
+
+PLANNERS = ["agent/entry/planning.py", "agent/entry/undoing.py", "agent/entry/visit.py"]
+"""What plans at a console, and knows the order of a plan's steps; a coordinator's agent loads none
+of them."""
+
+
+def test_only_a_console_plans_on_a_host() -> None:
+    """Everything else in the agent is told what to do."""
+    users = {p for p in AGENT for m in imports(p) if belongs(m, ("agent.recipes",))}
+    assert sorted(p for p in users if not p.startswith("agent/recipes/")) == PLANNERS
 
 
 @pytest.mark.parametrize(("room", "forbidden"), ONE_WAY, ids=[f"{r[0]}" for r in ONE_WAY])
