@@ -20,6 +20,7 @@ from coordinator import sshconfig
 from coordinator.hostkeys import KnownHosts, Server, lookup_names
 from coordinator.hosts import HostSpec, checked_name, checked_user, split_address
 from coordinator.sshconfig import SshOptions
+from coordinator.transports.pod import Pods
 
 CONNECT_TIMEOUT = 3.0
 HANDSHAKE_TIMEOUT = 10.0
@@ -43,7 +44,8 @@ class Access:
 
     config: an ssh_config file to use in place of the usual ones. connect_timeout: seconds for the
     TCP connection; 0: as ssh_config says, else 3. password: of the login on the host itself;
-    jump_password: on its jump hosts, which never see the other one.
+    jump_password: on its jump hosts, which never see the other one. pods: the debug pods of
+    this run.
     """
 
     config: str = ""
@@ -51,6 +53,7 @@ class Access:
     password: str = field(default="", repr=False)
     jump_password: str = field(default="", repr=False)
     sudo_password: str = field(default="", repr=False)
+    pods: Pods = field(default_factory=Pods, repr=False, compare=False)
 
 
 @dataclass

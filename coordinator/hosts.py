@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent.errors import UsageError
 
-TRANSPORTS = ("ssh", "local")
+TRANSPORTS = ("ssh", "local", "oc-debug")
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._@\\-]{0,127}")
@@ -19,7 +19,8 @@ class HostSpec:
     """How to get onto one host. Empty or 0: as ssh_config says, else ssh's default.
 
     address: what to connect to, where that is not the name. jump: [user@]host[:port],… or "none".
-    transport: ssh, or local for this machine. key: a private key's file, tried before ssh_config's.
+    transport: ssh; local for this machine; oc-debug for a debug pod on the node of that name. key:
+    a private key's file, tried before ssh_config's.
     """
 
     name: str

@@ -21,6 +21,12 @@ cluster.yaml, all keys but `hosts` optional, unknown ones refused:
         jump: bastion
       - name: here
         transport: local         # this machine itself
+      - name: master-2
+        transport: oc-debug      # a debug pod on the node of that name (docs/debug-pod.md)
+    debug_pods:                  # of these, and of --via oc-debug
+      image: registry/etcd-rescue:0.1
+      tool: oc                   # or kubectl, or a path
+      namespace: rescue          # and context, kubeconfig; relative to this file
 
 At most 1 MiB and 256 hosts.
 """
@@ -55,10 +61,13 @@ from coordinator.inventories.choose import hosts_from
 from coordinator.probe import probe_ports as probe_ports
 from coordinator.signing import POLICY_KEYS, read_policy
 from coordinator.sshconfig import SshOptions
+from coordinator.transports.pod import Pods
+from coordinator.transports.pod_keys import KEY, read_wish
+from coordinator.transports.pod_tools import checked_wish
 from coordinator.yaml_input import read_yaml
 
 MAX_HOSTS = 256
-LOCAL = "local"
+LOCAL, POD = "local", "oc-debug"
 _DNS_TIMEOUT = 1.0
 logger = logging.getLogger(__name__)
 
@@ -89,7 +98,7 @@ class Inventory:
 def load_inventory(path: Path) -> Inventory:
     """cluster.yaml as described above. Raises UsageError with the place of what does not fit."""
     where = str(path)
-    data = _mapping(read_yaml(path), where, {"cluster", "ssh", "hosts", *POLICY_KEYS})
+    data = _mapping(read_yaml(path), where, {"cluster", "ssh", "hosts", KEY, *POLICY_KEYS})
     ssh = _mapping(
         data.get("ssh") or {},
         f"{where}: ssh",
@@ -104,7 +113,8 @@ def load_inventory(path: Path) -> Inventory:
     if cluster:
         checked_name(cluster, "cluster name")
     policy = read_policy(data, path)
-    return Inventory(hosts, cluster or "", _access(ssh, path), complete=True, policy=policy)
+    access = replace(_access(ssh, path), pods=Pods(read_wish(data, path)))
+    return Inventory(hosts, cluster or "", access, complete=True, policy=policy)
 
 
 def with_names(inventory: Inventory, names: Iterable[str]) -> Inventory:
@@ -160,6 +170,25 @@ def gather(
     if ssh_config:
         inventory = replace(inventory, access=replace(inventory.access, config=ssh_config))
     return inventory
+
+
+def via(inventory: Inventory, transport: str, image: str = "") -> Inventory:
+    """The same hosts, all but this machine itself by another transport; "": as they say.
+
+    image: of debug pods, in place of the inventory's. Raises UsageError.
+    """
+    if transport not in ("", *TRANSPORTS):
+        raise UsageError(f"--via {transport}", f"known: {', '.join(TRANSPORTS)}")
+    hosts = inventory.hosts
+    if transport:
+        hosts = tuple(h if h.transport == LOCAL else replace(h, transport=transport) for h in hosts)
+    if image and not any(host.transport == POD for host in hosts):
+        raise UsageError(
+            "--image is of debug pods", "no host is got onto through one", f"--via {POD}"
+        )
+    wish = inventory.access.pods.wish
+    pods = Pods(checked_wish(replace(wish, image=image or wish.image)))
+    return replace(inventory, hosts=hosts, access=replace(inventory.access, pods=pods))
 
 
 def _host(row: Any, ssh: Mapping[str, Any], where: str) -> HostSpec:
@@ -288,6 +317,8 @@ def _usable_name(name: str, taken: Mapping[str, HostSpec]) -> str:
 def _described(
     name: str, address: str, known: HostSpec, model: SshOptions | None, access: Access
 ) -> HostSpec:
+    if known.transport == POD:
+        return HostSpec(name, address, transport=POD)  # the member's name is the node's
     own = sshconfig.lookup(name, access.config)
     leads_somewhere = name == address or own.hostname != name or _resolves(name)
     spec = HostSpec(name, "" if leads_somewhere else address, known.user, known.port, known.jump)

@@ -1,0 +1,193 @@
+"""Debug pods: a privileged pod on a node, made by oc or kubectl, and processes run in it.
+
+The pod's own command is `rescue-agent hold`: it says that it is ready, keeps the pod for as long
+as somebody works in it, and ends by itself. What works there is started by `exec`, and not attached
+to the pod's command: whatever that says is in the node's log of the pod, and readable for all who
+may read logs; what an agent says may be a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+from agent.errors import Refused
+from coordinator.hosts import HostSpec
+from coordinator.streams import ByteStream, ProcessStream
+from coordinator.transports.line import PROGRAM, PYTHON_ARGS, CommandLine
+from coordinator.transports.pod_tools import TOOLS, PodName, PodWish, Tool, failed
+
+READY = b"etcd-rescue: ready"
+"""What `rescue-agent hold` says first (agent/entry/hold.py)."""
+
+_START_SECONDS = 90
+_END_SECONDS = 15.0
+_STEP = 0.25
+_PYTHON = ("python3", *PYTHON_ARGS.split(), PROGRAM)
+_HOLD = ("rescue-agent", "hold")
+
+
+class Pod:
+    """A debug pod that is ready. Not made anew: one that is gone stays `lost`."""
+
+    def __init__(self, tool: Tool, host: str) -> None:
+        """Make it and wait until it is ready. Raises Unreachable, Refused."""
+        self._tool, self.host = tool, host
+        self.lost = False
+        self._debug = ProcessStream(tool.debug(host, _HOLD))
+        try:
+            self.name = self._made()
+            if not tool.is_oc:
+                self._wait()
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Interrupt oc, which then removes the pod, and not the namespace it may have made."""
+        self._debug.interrupt()
+        self._debug.wait(_END_SECONDS)
+        made = self._tool.made(self._debug.errors()) if self._tool.is_oc else None
+        if made and made.namespace != self._tool.wish.namespace:
+            _run(self._tool.delete_namespace(made), _END_SECONDS)
+        self._debug.close()
+
+    def _made(self) -> PodName:
+        """The pod's name, once it is made; with oc, once it is ready."""
+        said, deadline = b"", time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                data = self._debug.read(_STEP)
+                said += data
+                words = self._debug.errors() if self._tool.is_oc else said.decode(errors="replace")
+                name = self._tool.made(words)
+                if name and (READY in said or not self._tool.is_oc):
+                    return name
+                if not data:
+                    raise failed(self.host, self._tool, self._debug.errors() or said.decode())
+        raise failed(self.host, self._tool, self._debug.errors() or "it is not ready")
+
+    def _wait(self) -> None:
+        argv = self._tool.wait(self.name, _START_SECONDS)
+        said = _run(argv, _START_SECONDS + 10.0)
+        if said is not None:
+            self.close()
+            raise failed(self.host, self._tool, f"{self._debug.errors()}\n{said}")
+
+    def exec(self) -> ByteStream:
+        """Start the Python that waits for the bootstrap in the pod."""
+        return _Inside(self)
+
+    def argv(self) -> list[str]:
+        """What starts that Python."""
+        return self._tool.exec(self.name, _PYTHON)
+
+    def close(self) -> None:
+        """See it removed: it ends by itself now that nobody works in it.
+
+        oc removes what it made. One in which an agent still finishes a step ends after that, and
+        oc, which is left to it, removes it then.
+        """
+        if not self._tool.is_oc:
+            _run(self._tool.delete(self.name), _END_SECONDS)
+        self._debug.wait(_END_SECONDS)
+        self._debug.close()
+
+
+class _Inside(ProcessStream):
+    """A process in a pod; where it fails, the pod is not used for another one."""
+
+    def __init__(self, pod: Pod) -> None:
+        super().__init__(pod.argv())
+        self._pod = pod
+
+    def close(self) -> None:
+        """See ByteStream."""
+        super().close()
+        self._pod.lost = self._pod.lost or self.wait(0) not in (0, None)
+
+
+def _run(argv: list[str], timeout: float) -> str | None:
+    """Why a command failed; None where it did not."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else done.stderr.strip() or done.stdout.strip()
+
+
+class Pods:
+    """The debug pods of a run, one a node, shared by all that works there at the same time."""
+
+    def __init__(self, wish: PodWish | None = None) -> None:
+        self.wish = wish or PodWish()
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._used: dict[str, tuple[Pod, int]] = {}
+
+    def take(self, node: str) -> Pod:
+        """The pod of a node, made if there is none. Raises Unreachable, Refused."""
+        with self._lock(node):
+            pod, users = self._used.get(node, (None, 0))
+            if pod is None or pod.lost:
+                pod, users = Pod(self._tool(), node), 0
+            self._used[node] = (pod, users + 1)
+            return pod
+
+    def give_back(self, pod: Pod) -> None:
+        """Let go of a pod; the last one to do so sees it removed."""
+        with self._lock(pod.host):
+            current, users = self._used.get(pod.host, (None, 0))
+            if current is pod and users > 1:
+                self._used[pod.host] = (pod, users - 1)
+                return
+            if current is pod:
+                del self._used[pod.host]
+        pod.close()
+
+    def _lock(self, node: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(node, threading.Lock())
+
+    def _tool(self) -> Tool:
+        wanted = (self.wish.tool,) if self.wish.tool else TOOLS
+        for name in wanted:
+            program = shutil.which(name)
+            if program:
+                return Tool(program, self.wish)
+        raise Refused(
+            f"there is no {' and no '.join(wanted)} on this machine",
+            "debug pods are made by one of them",
+            "install it, or use SSH: the same command without --via",
+        )
+
+
+class PodLine:
+    """Starts processes in a node's debug pod; see Line."""
+
+    words: tuple[str, ...] = ("--held",)
+    has_shell = False
+
+    def __init__(self, pods: Pods, spec: HostSpec) -> None:
+        """Raises Unreachable, Refused."""
+        self._pods = pods
+        self._pod = pods.take(spec.name)
+
+    def start(self, command: CommandLine) -> ByteStream:
+        """See Line. The image has no login shell, and needs none."""
+        return self._pod.exec()
+
+    def start_bulk(self, command: CommandLine) -> Iterator[ByteStream]:
+        """See Line."""
+        yield self.start(command)
+
+    def close(self) -> None:
+        """See Line."""
+        self._pods.give_back(self._pod)
