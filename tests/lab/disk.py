@@ -45,13 +45,17 @@ class DiskOptions:
 
 @dataclass
 class Disk:
-    """The parts of one host's disk inside the enclosure."""
+    """The parts of one host's disk inside the enclosure.
+
+    more_stores: mount point in the host → what it is a fresh copy of after each restore.
+    """
 
     index: int
     base: Path
     store: Path
     options: DiskOptions = field(default_factory=DiskOptions)
     more_binds: dict[str, Path] = field(default_factory=dict)
+    more_stores: dict[str, Path] = field(default_factory=dict)
 
     @property
     def top(self) -> Path:
@@ -81,6 +85,8 @@ class Disk:
     def binds(self) -> dict[str, Path]:
         """Mount points inside the host, and what of the enclosure is mounted there."""
         found = {"/var/lib/containerd": self.top / "containerd", **self.more_binds}
+        for number, point in enumerate(self.more_stores):
+            found[point] = self.top / f"store-{number}"
         if self.options.volume_point:
             found[self.options.volume_point] = self.top / "volume"
         return found
@@ -177,6 +183,9 @@ class Disk:
             (self.top / name).mkdir(exist_ok=True)
         run(["cp", "-a", self.golden, self.top / "upper"])
         run(["cp", "-a", self.store, self.top / "containerd"])
+        for number, source in enumerate(self.more_stores.values()):
+            shutil.rmtree(self.top / f"store-{number}", ignore_errors=True)
+            run(["cp", "-a", source, self.top / f"store-{number}"])
         self._restore_data()
         overlay = f"lowerdir={self.base},upperdir={self.top / 'upper'},workdir={self.top / 'work'}"
         sys_.mount("overlay", str(self.root), "overlay", 0, overlay)

@@ -208,7 +208,7 @@ class Host:
         return [
             int(folder.name)
             for folder in Path("/proc").glob("[0-9]*")
-            if _command_name(folder) == "etcd" and _network_of(int(folder.name)) == home
+            if _is_member(folder) and _network_of(int(folder.name)) == home
         ]
 
     def stop_etcd_kill9(self) -> None:
@@ -290,6 +290,16 @@ def _network_of(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/ns/net")
     except OSError:
         return ""
+
+
+def _is_member(folder: Path) -> bool:
+    """Whether a process is an etcd that is a member: a proxy for metrics is none."""
+    if _command_name(folder) != "etcd":
+        return False
+    try:
+        return b"grpc-proxy" not in (folder / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _command_name(folder: Path) -> str:

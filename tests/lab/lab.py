@@ -28,6 +28,8 @@ from tests.lab.etcd_client import EtcdClient, Member
 from tests.lab.etcd_versions import VERSIONS
 from tests.lab.host import Host, wait_until
 from tests.lab.kubelet.timing import KubeletTiming
+from tests.lab.openshift4 import base as base4
+from tests.lab.openshift4 import layout as layout4
 from tests.lab.openshift311 import layout as layout311
 from tests.lab.options import LabOptions
 from tests.lab.paths import STATE_DIR
@@ -44,6 +46,10 @@ class Lab:
         self.etcd_dir = recipe.etcd_dir(options.etcd)
         store = self.etcd_dir / "store"
         self.hosts: dict[str, Host] = {}
+        base, stores = base_root(), {}
+        if options.layout == "openshift4":
+            base, made = base4.root_dir(), base4.store_dir(self.etcd_dir)
+            store, stores = made / "store", {base4.STORE: made / "containers"}
         for index in range(options.hosts):
             name = names.host_name(index)
             disk_options = options.disks.get(name, DiskOptions())
@@ -52,7 +58,7 @@ class Lab:
                 owner = units.owner_of(self._unit_conf(), index)
                 disk_options = replace(disk_options, data_owner=owner)
                 binds[units.PROGRAMS] = self.etcd_dir / "bin"
-            self.hosts[name] = Host(Disk(index, base_root(), store, disk_options, binds))
+            self.hosts[name] = Host(Disk(index, base, store, disk_options, binds, stores))
         self.lb: Host | None = None
         if options.layout == "openshift311":
             self.lb = Host(Disk(names.LB_INDEX, base_root(), store))
@@ -166,8 +172,9 @@ class Lab:
                 layout311.write_lb(host.disk)
                 continue
             authorities.write_host(host.disk.pki, host.index)
-            self._write_etcd(host, authorities)
             host.disk.put_golden("/etc/lab-kubelet.yaml", self.options.kubelet.to_yaml())
+        for host in self.hosts.values():
+            self._write_etcd(host, authorities)
         operator_home.trust(public_keys)
         golden = bootstrap.ensure_golden_data(self.options.etcd, list(self.hosts.values()))
         for host in self.hosts.values():
@@ -175,6 +182,10 @@ class Lab:
 
     def _write_etcd(self, host: Host, authorities: pki.Authorities) -> None:
         """What makes etcd run on a host, and its certificates."""
+        if self.options.layout == "openshift4":
+            every = [each.disk.pki for each in self.hosts.values()]
+            layout4.write_host(host.disk, every, len(every), self.options.quota)
+            return
         if self.options.layout == "openshift311":
             number = (self.etcd_dir / "number").read_text()
             asked = self.options

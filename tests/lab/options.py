@@ -11,6 +11,8 @@ from tests.lab.etcd_versions import VERSIONS
 from tests.lab.kubelet.timing import KubeletTiming
 from tests.lab.names import MAX_HOSTS
 
+LAYOUTS = ("kubeadm", "systemd", "openshift311", "openshift4")
+
 
 @dataclass(frozen=True)
 class LabOptions:
@@ -32,8 +34,8 @@ class LabOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.hosts <= MAX_HOSTS:
             raise ValueError(f"a lab has 1 to {MAX_HOSTS} hosts, not {self.hosts}")
-        if self.layout not in ("kubeadm", "systemd", "openshift311"):
-            raise ValueError(f"a layout is kubeadm, systemd or openshift311, not {self.layout}")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"a layout is one of {', '.join(LAYOUTS)}, not {self.layout}")
         if self.etcd not in VERSIONS:
             raise ValueError(f"etcd {self.etcd} is unknown; known: {', '.join(VERSIONS)}")
 

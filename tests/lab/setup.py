@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from tests.lab import build, cache, debs, etcd_build, pki, recipe
 from tests.lab.build import Progress
 from tests.lab.disk import base_dir
-from tests.lab.etcd_versions import PREPARED, VERSIONS, GoSource
+from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
+from tests.lab.openshift4 import base as base4
 
 
 def obstacle() -> str | None:
@@ -30,6 +31,7 @@ def is_ready() -> bool:
     is_bare = not has_crictl()
     wanted = [name for name in PREPARED if not (is_bare and needs_go(name))]
     made = [base_dir(), recipe.keys_dir(), *map(recipe.etcd_dir, wanted)]
+    made += [] if is_bare else base4.made(recipe.etcd_dir(DEFAULT))
     return not build.missing_programs() and all(path.is_dir() for path in made)
 
 
@@ -57,5 +59,9 @@ def ensure(
             say(f"etcd {version} is built by Go, which this machine cannot have: left out")
             continue
         etcd_build.ensure_etcd(version, base, say)
+    if has_crictl():
+        say("making what hosts in OpenShift's layout have beyond that")
+        base4.store_dir(recipe.etcd_dir(DEFAULT))
     pki.ensure_keys()
-    cache.remove_old(recipe.is_current)
+    of_openshift = base4.made(*map(recipe.etcd_dir, VERSIONS))
+    cache.remove_old(lambda path: recipe.is_current(path) or path in of_openshift)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -73,14 +75,15 @@ def container_config(pod: StaticPod, spec: dict[str, Any], attempt: int) -> dict
     """The configuration of one container of a pod."""
     name = str(spec["name"])
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+    envs = [_variable(entry, pod) for entry in spec.get("env") or []]
     privileged = _is_privileged(spec)
     return {
         "metadata": {"name": name, "attempt": attempt},
         "image": {"image": str(spec["image"])},
-        "command": [str(word) for word in spec.get("command") or []],
-        "args": [str(word) for word in spec.get("args") or []],
+        "command": _expanded(spec.get("command") or [], envs),
+        "args": _expanded(spec.get("args") or [], envs),
         "working_dir": str(spec.get("workingDir") or ""),
-        "envs": [_variable(entry, pod) for entry in spec.get("env") or []],
+        "envs": envs,
         "mounts": [mount for mount in map(_mounter(pod), spec.get("volumeMounts") or []) if mount],
         "labels": {CONTAINER_NAME: name, **pod_labels(pod)},
         "annotations": {
@@ -100,8 +103,27 @@ def container_config(pod: StaticPod, spec: dict[str, Any], attempt: int) -> dict
 
 def _variable(entry: dict[str, Any], pod: StaticPod) -> dict[str, str]:
     path = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "")
-    looked_up = {"metadata.name": pod.name, "metadata.namespace": pod.namespace}.get(path, "")
+    known = {"metadata.name": pod.name, "metadata.namespace": pod.namespace}
+    looked_up = _node_ip() if path == "status.podIP" else known.get(path, "")
     return {"key": str(entry["name"]), "value": str(entry.get("value", looked_up))}
+
+
+def _node_ip() -> str:
+    """The node's address by its own name: what a pod on the host's network has, too."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return ""
+
+
+def _expanded(words: list[Any], envs: list[dict[str, str]]) -> list[str]:
+    """Words with the kubelet's $(NAME) replaced; an unknown one stays as it is."""
+    known = {each["key"]: each["value"] for each in envs}
+
+    def value(match: re.Match[str]) -> str:
+        return "$" if match[1] == "$" else known.get(match[1][1:-1], match[0])
+
+    return [re.sub(r"\$(\$|\([A-Za-z_.-][\w.-]*\))", value, str(word)) for word in words]
 
 
 class _mounter:  # noqa: N801 - a function with memory

@@ -119,6 +119,11 @@ def process_of(container: str) -> int:
     return int(json.loads(_crictl("inspect", container))["info"]["pid"])
 
 
+def exit_code(container: str) -> int:
+    """How an ended container ended."""
+    return int(json.loads(_crictl("inspect", container))["status"].get("exitCode", 0))
+
+
 def finished_at(container: str) -> float:
     """When a container ended, as time.time() counts; now, where the runtime does not know."""
     text = str(json.loads(_crictl("inspect", container))["status"]["finishedAt"])

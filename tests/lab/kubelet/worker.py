@@ -49,6 +49,7 @@ class PodWorker(threading.Thread):
         self._backoffs: dict[str, BackOff] = {}
         # Containers that were ended with the pod: their end is no crash.
         self._ended: set[str] = set()
+        self._inits_done: set[str] = set()
 
     def want(self, wanted: bool) -> bool:
         """Say whether the pod shall run; False where the worker has already finished."""
@@ -111,6 +112,8 @@ class PodWorker(threading.Thread):
     def _sync(self) -> None:
         """Bring the pod up and wait until something about it changes."""
         sandbox, config = self._ensure_sandbox()
+        if not self._has_run_inits(sandbox, config):
+            return
         watched: dict[int, str] = {}
         waits = []
         try:
@@ -125,6 +128,46 @@ class PodWorker(threading.Thread):
         finally:
             for descriptor in watched:
                 os.close(descriptor)
+
+    def _has_run_inits(self, sandbox: str, config: dict[str, Any]) -> bool:
+        """Run the init containers one after another; True once all have ended with success.
+
+        Once one of the others exists in this sandbox they are not looked at any more.
+        """
+        specs = self.pod.spec.get("initContainers") or []
+        if not specs or sandbox in self._inits_done:
+            return True
+        own = {str(spec["name"]) for spec in self.pod.spec["containers"]}
+        known = [c for c in runtime.list_containers(self.pod.uid) if c.sandbox == sandbox]
+        if not any(c.name in own for c in known):
+            for spec in specs:
+                if not self._ended_well(spec, sandbox, config, known):
+                    return False
+        self._inits_done.add(sandbox)
+        return True
+
+    def _ended_well(
+        self,
+        spec: dict[str, Any],
+        sandbox: str,
+        config: dict[str, Any],
+        known: list[runtime.Container],
+    ) -> bool:
+        """Whether an init container has done its work; started, waited for, where it has not."""
+        name = str(spec["name"])
+        for each in known:
+            if each.name == name and not each.running and runtime.exit_code(each.id) == 0:
+                return True
+        process, wait = self._ensure_container(spec, sandbox, config)
+        if process is not None:
+            try:
+                self._watch([process], None)
+            finally:
+                os.close(process)
+        elif wait:
+            self._watch([], wait)
+        newest = next((c for c in runtime.list_containers(self.pod.uid) if c.name == name), None)
+        return bool(newest and not newest.running and runtime.exit_code(newest.id) == 0)
 
     def _watch(self, processes: list[int], timeout: float | None) -> None:
         ready, _, _ = select.select([*processes, self._wake], [], [], timeout)
