@@ -7,11 +7,13 @@ import dataclasses
 import io
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any, Optional
 
 from agent import __version__
 from agent.entry.console import add_verbs as add_console_verbs
 from agent.entry.console import holder
+from agent.entry.hold import PatientLines, hold, join, require_root
 from agent.errors import RescueError, UsageError, plain
 from agent.host import Host
 from agent.host.processes import forbid_core_dumps
@@ -35,7 +37,9 @@ def main(argv: Optional[list[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
-        return int(args.run(args, Host(args.root)) or 0)
+        require_root(args.root)
+        with join() if args.held else nullcontext():
+            return int(args.run(args, Host(args.root)) or 0)
     except RescueError as error:
         _print_error(error)
         return error.exit_code
@@ -67,9 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         "--root", default=os.environ.get("HOST", "/"),
         help="where this host's file system is (/host in a debug pod; default: $HOST, else /)",
     )  # fmt: skip
+    parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("session", help="answer a coordinator over stdin and stdout")
     verb.set_defaults(run=_session)
+    verb = verbs.add_parser(
+        "hold", help="keep a debug pod for as long as a coordinator works in it"
+    )
+    verb.set_defaults(run=lambda args, host: hold())
     add_console_verbs(verbs)
     words = "rename a damaged journal, so that new plans can be made"
     verb = verbs.add_parser("set-aside-journal", help=words)
@@ -94,7 +103,7 @@ def _add_action(verbs: Any, name: str) -> None:
 def _session(args: argparse.Namespace, host: Host) -> int:
     from agent.entry.session import main_session
 
-    return main_session(host)
+    return main_session(host, PatientLines(sys.stdin.fileno()) if args.held else None)
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Optional, Protocol
 
 from agent import __version__
 from agent.entry.verbs import VERBS, Verb
@@ -24,7 +24,14 @@ FORMAT = 1
 _MAX_LINE = 32 * 1024 * 1024
 
 
-def serve(host: Host, lines: BinaryIO, out: BinaryIO) -> int:
+class Lines(Protocol):
+    """Where requests come from."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line, at most `limit` bytes of it; b"" at the end."""
+
+
+def serve(host: Host, lines: Lines, out: BinaryIO) -> int:
     """Answer requests until end of input. Returns the exit code."""
     for name in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(name, signal.SIG_IGN)  # a dropped line must not end a step in the middle
@@ -120,6 +127,6 @@ def _verb(request: dict[str, Any]) -> tuple[Verb, dict[str, Any]]:
     return VERBS[verb], args
 
 
-def main_session(host: Host) -> int:
-    """Serve on this process's stdin and stdout."""
-    return serve(host, sys.stdin.buffer, sys.stdout.buffer)
+def main_session(host: Host, lines: Optional[Lines] = None) -> int:
+    """Serve on this process's stdin and stdout. lines: in place of stdin's."""
+    return serve(host, lines or sys.stdin.buffer, sys.stdout.buffer)
