@@ -52,7 +52,8 @@ def test_after_a_long_time_off_the_new_one_stays_alone() -> None:
 
 
 def test_the_newest_with_a_quorum_stays_beside_newer_ones_without() -> None:
-    sets = days(0, 1, quorum=False) + [Kept("q5", NOW - 5 * DAY, 10), Kept("q6", NOW - 6 * DAY, 10)]
+    old = [Kept("q5", NOW - 5 * DAY, 10), Kept("q6", NOW - 6 * DAY, 10)]
+    sets = [*days(0, 1, quorum=False), *old]
     assert expired(sets, Limits(keep=1), NOW) == ["q6", "d1"]
 
 
