@@ -126,8 +126,10 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "member-remove") == 2  # an argument is missing
     assert run(tmp_path, "copy-data") == 3
     assert run(tmp_path / "nothing-here", "copy-data") == 3
+    assert run(tmp_path / "etc", "copy-data") == 3  # a directory, but no control plane's
     error = capsys.readouterr().err
     assert "Traceback" not in error
+    assert "holds no host's file system" in error
     assert "no known control plane" in error
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, "no-such-verb")
