@@ -11,6 +11,7 @@ from agent.entry.visit import Asked, Visit
 from agent.errors import Paused, PreconditionFailed, Refused, RescueError, UsageError
 from agent.host import Host
 from agent.model.plan import Step
+from agent.recipes.parts import given_up
 
 
 def apply(host: Host, asked: Asked) -> None:
@@ -29,6 +30,7 @@ def apply(host: Host, asked: Asked) -> None:
             visit.command(),
         )
     _require_not_taken_back(visit)
+    proofs.require_known(visit.plan, asked.drop)
     proofs.require_put_off(visit.proofs, asked.put_off)
     steps = [*_first(visit), *visit.part().steps]
     is_new = visit.proofs.own is None or visit.proofs.own.state != "open"
@@ -72,10 +74,9 @@ def _tell_of_open(visit: Visit) -> None:
     open_on = [name for name in visit.proofs.hosts() if name not in closed]
     if open_on:
         screen.show(f"open still on {', '.join(open_on)}, where it holds the lock")
-        screen.show(visit.on(open_on[0]), "next: ")
+        screen.show_next(visit.on(open_on[0]))
     else:
-        screen.show("when the operator's machine is back: fab import carried-*.json; fab diagnose",
-                    "next: ")  # fmt: skip
+        screen.show("once an operator's machine is there: fab import carried-*.json; fab diagnose")
 
 
 def _require_not_taken_back(visit: Visit) -> None:
@@ -103,8 +104,8 @@ def _not_my_turn(visit: Visit) -> RescueError:
         )
     if stop is None:  # part_of: what is left here and cannot be done here has a reason
         raise RescueError(f"internal: plan {visit.plan.short_id} has nothing next on {visit.name}")
-    known = stop.host in visit.proofs.others
-    how = "is not done by what was carried here" if known else "nothing was carried here from it"
+    known = stop.host in visit.proofs.seen
+    how = "not done, by what was carried here" if known else "nothing was carried here from it"
     where = coming.host if coming else stop.host
     return PreconditionFailed(
         f"step {stop.id} ({stop.action.replace('_', ' ')}) on {stop.host}: {how}",
@@ -137,6 +138,7 @@ def _carry_out(visit: Visit, steps: Sequence[Step]) -> None:
     """Run the steps, write the stick whatever came of them, and say where it goes on."""
     try:
         visit.run(steps)
+        _skip_given_up(visit)
         if visit.left() is None and not visit.asked.put_off:
             _finish(visit)
     except RescueError as error:
@@ -158,8 +160,18 @@ def _carry_out(visit: Visit, steps: Sequence[Step]) -> None:
     _tell_of_open(visit)
 
 
+def _skip_given_up(visit: Visit) -> None:
+    """Put off for good, by the operator's word, what is here and goes with a host given up."""
+    done = visit.proofs.done()
+    gone = given_up(visit.plan, visit.asked.drop)
+    for step in visit.plan.steps():
+        if step.id in gone - done and step.host == visit.name:
+            visit.order(verbs.skip, step=step.id, reason="given up by the operator")
+    visit.look_again()
+
+
 def _finish(visit: Visit) -> None:
-    said = require_kept(visit.host, visit.plan, visit.name)
+    said = require_kept(visit.host, visit.plan, visit.name, visit.asked.drop)
     visit.order(verbs.end, kind="complete")
     visit.look_again()
     screen.show(f"plan {visit.plan.short_id} is complete on {visit.name}: {said}")

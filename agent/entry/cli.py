@@ -56,12 +56,11 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _print_error(error: RescueError) -> None:
     """Print what was seen, why that forbids it, and what to type next here; folded for a person."""
-    from agent.entry.screen import console_words, wrapped
+    from agent.entry.screen import console_words, labelled
 
-    for first, text in (("", error.seen), ("why:  ", error.why), ("next: ", error.next)):
-        for line in plain(console_words(text)).splitlines():
-            told = wrapped(line, first) if sys.stderr.isatty() else f"{first}{line}"
-            print(told, file=sys.stderr)
+    for label, text in (("", error.seen), ("why:  ", error.why), ("next: ", error.next)):
+        if text:
+            print(labelled(label, console_words(text), sys.stderr.isatty()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

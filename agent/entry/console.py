@@ -131,13 +131,7 @@ def _apply_verb(verbs: Any) -> None:
     )
     _stick(verb)
     _host_name(verb)
-    verb.add_argument(
-        "--put-off",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="leave for later what waits for this host",
-    )
+    _without(verb)
     verb.add_argument("--yes", action="store_true", help="do not ask before the first step")
     verb.add_argument("--dry-run", action="store_true", help="show the steps; change nothing")
 
@@ -153,13 +147,7 @@ def _go_on_verbs(verbs: Any) -> None:
     verb.add_argument("plan", nargs="?", default="", help="its ID or the beginning of it")
     _stick(verb)
     _host_name(verb)
-    verb.add_argument(
-        "--put-off",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="leave for later what waits for this host",
-    )
+    _without(verb)
     verb = _add(
         verbs,
         "rollback",
@@ -196,6 +184,23 @@ def _lost(verb: Any) -> None:
         default=[],
         metavar="HOST",
         help="a host that is off and will not come back by itself",
+    )
+
+
+def _without(verb: Any) -> None:
+    verb.add_argument(
+        "--put-off",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="leave for later what waits for this host",
+    )
+    verb.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="give up for good what is on this host and what waits for it",
     )
 
 
@@ -255,10 +260,9 @@ def _export(args: argparse.Namespace, host: Host) -> None:
         )
     path = stick.write_own(host, args.directory, take(host))
     screen.show(f"written: {path}")
-    screen.show(
-        "on the other hosts: rescue-agent export DIRECTORY; then, on one of them: "
-        "rescue-agent diagnose --stick DIRECTORY",
-        "next: ",
+    screen.show_next(
+        "the same on the other hosts; then, on the last of them:\n"
+        f"rescue-agent diagnose --stick {args.directory}"
     )
 
 
@@ -331,8 +335,8 @@ def _tell_first(screen: Any, plan: Any, path: str, directory: str) -> None:
         return
     first = plan.steps()[0].host if plan.steps() else ""
     screen.note(f"written: {path}")
-    where = f" --stick {directory}" if directory else ""
-    screen.note(f"next: on {first}: rescue-agent apply {path}{where}")
+    what = f"{plan.short_id} --stick {directory}" if directory else path
+    screen.note(f"next: on {first}: rescue-agent apply {what}")
 
 
 def _asked(args: argparse.Namespace, **more: Any) -> Any:
@@ -344,7 +348,9 @@ def _asked(args: argparse.Namespace, **more: Any) -> Any:
 def _apply(args: argparse.Namespace, host: Host) -> None:
     from agent.entry.applying import apply
 
-    asked = _asked(args, put_off=tuple(args.put_off), yes=args.yes, dry_run=args.dry_run)
+    asked = _asked(
+        args, put_off=tuple(args.put_off), drop=tuple(args.drop), yes=args.yes, dry_run=args.dry_run
+    )
     apply(host, asked)
 
 
@@ -364,7 +370,10 @@ def _resume(args: argparse.Namespace, host: Host) -> None:
     if _is_by_hand(host, args.plan):
         _tell(resume_here(host, args.plan, holder(), screen.note))
         return
-    apply(host, _asked(args, put_off=tuple(args.put_off), yes=True, is_resume=True))
+    apply(
+        host,
+        _asked(args, put_off=tuple(args.put_off), drop=tuple(args.drop), yes=True, is_resume=True),
+    )
 
 
 def _rollback(args: argparse.Namespace, host: Host) -> None:

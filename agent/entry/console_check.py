@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from agent.entry.planning import not_as_promised
 from agent.errors import RescueError, StepFailed
@@ -14,18 +15,19 @@ _SETTLE_SECONDS = 30.0
 _HASH_SECONDS = 10.0
 
 
-def require_kept(host: Host, plan: Plan, name: str) -> str:
+def require_kept(host: Host, plan: Plan, name: str, dropped: Collection[str] = ()) -> str:
     """Look until this host is as promised; what was seen, in words.
 
-    Its keys are compared with those of every member that can be asked over the network; where one
-    cannot, that is said. Raises StepFailed with what is not as promised after 30 s.
+    dropped: hosts that were given up. The keys here are compared with those of every member that
+    can be asked over the network; where one cannot, that is said. Raises StepFailed with what is
+    not as promised after 30 s.
     """
     from agent.survey.take import take_survey
 
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         survey = take_survey(host)
-        broken = not_as_promised(plan, name, survey)
+        broken = not_as_promised(plan, name, survey, dropped)
         same, unequal = ([], []) if broken else compare_keys(host, survey)
         if not broken and not unequal:
             return _words(plan, name, survey, same)

@@ -6,7 +6,7 @@ The only place in the agent that plans: elsewhere a coordinator does, or nobody.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Optional
 from urllib.parse import urlsplit
@@ -185,17 +185,19 @@ def require_fitting(
         require_fit(plan, cluster)
 
 
-def not_as_promised(plan: Plan, name: str, survey: Survey) -> list[str]:
+def not_as_promised(
+    plan: Plan, name: str, survey: Survey, dropped: Collection[str] = ()
+) -> list[str]:
     """What speaks against this host being what the plan promised; empty for nothing.
 
-    All members that were promised must be voters in the list that it serves.
+    All members that were promised, and not dropped, must be voters in the list that it serves.
     """
     seen = Observation(name, _address(survey), survey=survey)
     others = [Observation(h, a, error="not asked") for h, a in plan.hosts.items() if h != name]
     diagnosis = diagnose([seen, *others], plan.declared_lost)
     kept = [name] if name in plan.promise.voters else []
     found = broken_promise(plan, kept, diagnosis, [seen])
-    for host in plan.promise.voters if kept else ():
+    for host in [h for h in plan.promise.voters if kept and h not in dropped]:
         verdict = diagnosis.member(host)
         if verdict is None or not verdict.id or not verdict.voter:
             found.append(f"{host} is no voter in the member list of {name}")

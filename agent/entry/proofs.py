@@ -155,6 +155,16 @@ def as_named(plan: Plan, observations: Sequence[Observation]) -> tuple[Observati
     return tuple(found)
 
 
+def require_known(plan: Plan, hosts: Sequence[str]) -> None:
+    """Raise UsageError where the plan has nothing to do with a host that is to be given up."""
+    for host in hosts:
+        if host not in plan.hosts:
+            raise UsageError(
+                f"plan {plan.short_id} has nothing to do on {host}",
+                f"its hosts: {', '.join(plan.hosts)}",
+            )
+
+
 def require_put_off(proofs: Proofs, hosts: Sequence[str]) -> None:
     """Raise Refused where what is to be put off was begun, UsageError where nothing waits for it.
 

@@ -58,6 +58,20 @@ def wrapped(text: str, first: str = "", then: Optional[str] = None) -> str:
     return "\n".join(lines) or first.rstrip()
 
 
+def labelled(label: str, text: str, folded: bool = True) -> str:
+    """Lines of text, a label before the first; what is to be typed has a line of its own."""
+    lines = plain(text).splitlines()
+    labels = [label, *(" " * len(label) for _ in lines[1:])]
+    return "\n".join(
+        wrapped(line, first) if folded else f"{first}{line}" for first, line in zip(labels, lines)
+    )
+
+
+def show_next(text: str) -> None:
+    """Print what to do next."""
+    print(labelled("next: ", console_words(text)))
+
+
 def show(text: str = "", first: str = "", then: Optional[str] = None) -> None:
     """Print a line of a result."""
     print(wrapped(text, first, then) if text or first else "")
@@ -136,7 +150,7 @@ def show_diagnosis(diagnosis: Diagnosis, observations: Sequence[Observation]) ->
     for refusal in diagnosis.refusals:
         _show_refusal(refusal)
     if diagnosis.recipe:
-        show("rescue-agent plan", "next: ")
+        show_next("rescue-agent plan")
 
 
 def _at(member: MemberVerdict) -> str:

@@ -99,8 +99,8 @@ def _unknown(visit: Visit, step: Step) -> Refused:
         f"nothing was carried here from {step.host}, whose step {step.id} "
         f"({step.action.replace('_', ' ')}) stands on what would be taken back",
         "if that is done, taking this back could leave two clusters, or none",
-        f"on {step.host}: rescue-agent export DIRECTORY; bring it here: "
-        f"{visit.command('rollback')}   (if you know that it did nothing: --alone)",
+        f"on {step.host}: rescue-agent export DIRECTORY; bring it here, and type:\n"
+        f"{visit.command('rollback')}\n(--alone: you know that it did nothing)",
     )
 
 
@@ -109,6 +109,6 @@ def _tell_where_else(visit: Visit) -> None:
     for name in reversed(visit.proofs.hosts()):
         history = visit.proofs.others.get(name)
         if history is not None and history.state == "open":
-            screen.show(visit.on(name, "rollback"), "next: ")
+            screen.show_next(visit.on(name, "rollback"))
             return
-    screen.show("rescue-agent diagnose", "next: ")
+    screen.show_next("rescue-agent diagnose")

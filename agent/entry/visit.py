@@ -22,7 +22,7 @@ from agent.host import Host
 from agent.model.facts import Survey
 from agent.model.plan import Plan, Step, plan_to_plain
 from agent.model.signed import NAMESPACE, Signed
-from agent.recipes.parts import Part, part_of, to_finish
+from agent.recipes.parts import Part, given_up, part_of, to_finish
 from agent.records import signing
 from agent.records.journal import Journal
 from agent.records.locks import read_lock
@@ -32,7 +32,8 @@ from agent.records.locks import read_lock
 class Asked:
     """What was typed. plan: a file, an ID or its beginning; empty for the only one there is.
 
-    name: what the plan calls this host. put_off: hosts whose stages come later. is_resume: go on
+    name: what the plan calls this host. put_off: hosts whose stages come later. drop:
+    hosts given up for good. is_resume: go on
     with what was begun here, unasked. alone: take back without the other hosts' proofs.
     """
 
@@ -40,6 +41,7 @@ class Asked:
     sticks: tuple[str, ...] = ()
     name: str = ""
     put_off: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     yes: bool = False
     dry_run: bool = False
     is_resume: bool = False
@@ -70,7 +72,8 @@ class Visit:
 
     def part(self) -> Part:
         """What can be done here now."""
-        return part_of(self.plan, self.name, self.proofs.done(), self.asked.put_off)
+        done = self.proofs.done() | given_up(self.plan, self.asked.drop)
+        return part_of(self.plan, self.name, done, self.asked.put_off)
 
     def left(self) -> Optional[Step]:
         """The plan's next step after what can be done here, on whatever host; None at its end."""
@@ -127,14 +130,15 @@ class Visit:
         where = self.stick.directory or "DIRECTORY"
         words = f"rescue-agent {verb} {self.plan.short_id} --stick {shlex.quote(where)}"
         off = "".join(f" --put-off {host}" for host in self.asked.put_off)
+        off += "".join(f" --drop {host}" for host in self.asked.drop)
         return words + (off if verb == "apply" else "")
 
     def on(self, host: str, verb: str = "apply") -> str:
         """Where to go, and what to type there."""
         if host == self.name:
             return self.command(verb)
-        carry = "" if self.stick.directory else "rescue-agent export DIRECTORY; "
-        return f"{carry}carry the stick to {host}; there: {self.command(verb)}"
+        carry = "" if self.stick.directory else "rescue-agent export DIRECTORY\n"
+        return f"{carry}carry the stick to {host}, and type there:\n{self.command(verb)}"
 
 
 def take(host: Host) -> Survey:

@@ -55,15 +55,18 @@ def part_of(plan: Plan, host: str, done: Collection[str], put_off: Collection[st
 
 def _of_stage(stage: Stage, host: str, done: Collection[str]) -> tuple[list[Step], Optional[Step]]:
     """(what this host can do of a stage now, the step of another host that is in the way)."""
+    left = {step.id for step in left_in(stage, done)}
     mine: list[Step] = []
     stop: Optional[Step] = None
-    for step in left_in(stage, done):
+    for step in stage.steps:
         if step.host == host:
-            mine.append(step)
+            mine += [step] if step.id in left else []
         elif step.id not in done:
             stop = step
             if not stage.parallel:
                 break
+        elif not stage.parallel:
+            mine = [s for s in mine if s.id not in done]  # looks for what was done long since
     while mine and mine[-1].id in done:
         mine.pop()  # a look, repeated for what comes after it, and that is not yet to be done
     return mine, stop
@@ -71,6 +74,16 @@ def _of_stage(stage: Stage, host: str, done: Collection[str]) -> tuple[list[Step
 
 def _due(plan: Plan, put_off: Collection[str]) -> list[Step]:
     return [s for g in plan.stages if not set(g.waits_for) & set(put_off) for s in g.steps]
+
+
+def given_up(plan: Plan, hosts: Collection[str]) -> set[str]:
+    """IDs of the steps that go with these hosts: their own, and all of what waits for them."""
+    return {
+        step.id
+        for stage in plan.stages
+        for step in stage.steps
+        if step.host in hosts or set(stage.waits_for) & set(hosts)
+    }
 
 
 def before(plan: Plan, step_id: str) -> list[Step]:

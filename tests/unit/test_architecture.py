@@ -126,7 +126,7 @@ ONE_WAY = [
 ]
 
 
-PLANNERS = ["agent/entry/planning.py", "agent/entry/undoing.py", "agent/entry/visit.py"]
+PLANNERS = [f"agent/entry/{name}.py" for name in ("applying", "planning", "undoing", "visit")]
 """What plans at a console, and knows the order of a plan's steps; a coordinator's agent loads none
 of them."""
 
