@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent runtime runtime-lock format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent image runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -58,6 +58,10 @@ lab: .venv/ready
 
 agent: .venv/ready
 	$(PY) -m coordinator.agent_file
+
+# The debug-pod image as one file, with no container engine: make image, or MACHINES=all.
+image: .venv/ready
+	$(PY) -m images.oci_image $(MACHINES)
 
 # The interpreter for hosts that have none: make runtime, or MACHINES=all (x86_64 and aarch64).
 runtime: .venv/ready
