@@ -1,0 +1,416 @@
+"""Two hosts, two consoles, a stick: what is done is proved, and what is not proved is not done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.entry import cli, console, screen
+from agent.entry.cli import main
+from agent.entry.stick import plan_name
+from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
+from agent.model.signed import NAMESPACE, plan_text
+from agent.records.journal import Journal, journal_path
+from agent.records.locks import read_lock
+from agent.runner import single_step_plan
+from tests.unit.records.test_signing import Here
+from tests.unit.rooted import MANIFEST, Rooted, kubeadm_host, picture
+
+OK, USAGE, REFUSED, STEP_FAILED, PAUSED, LOCKED, DAMAGED = 0, 2, 3, 5, 6, 7, 8
+STICK = "/mnt/stick"
+PARK, UNPARK = "park_definition", "unpark_definition"
+
+
+@dataclass
+class Consoles:
+    """Consoles of m0 and m1, and the stick, which is at one of them."""
+
+    root: Path
+    capsys: pytest.CaptureFixture[str]
+    at: str = ""
+
+    def host(self, name: str) -> Rooted:
+        return Rooted(str(self.root / name))
+
+    def carry(self, to: str) -> None:
+        if self.at and self.at != to:
+            shutil.copytree(
+                self.root / self.at / STICK[1:], self.root / to / STICK[1:], dirs_exist_ok=True
+            )
+            shutil.rmtree(self.root / self.at / STICK[1:])
+        (self.root / to / STICK[1:]).mkdir(parents=True, exist_ok=True)
+        self.at = to
+
+    def type(self, name: str, *words: str, code: int = OK) -> str:
+        """Carry the stick there and type; what is said, all of it."""
+        self.carry(name)
+        done = main(["--root", str(self.root / name), *words])
+        told = self.capsys.readouterr()
+        said = told.out + told.err
+        assert done == code, said
+        return said
+
+    def apply(self, name: str, plan: Plan, *words: str, code: int = OK) -> str:
+        return self.type(name, "apply", plan.short_id, "--stick", STICK, "--yes", *words, code=code)
+
+    def is_parked(self, name: str) -> bool:
+        return not (self.root / name / MANIFEST[1:]).exists()
+
+
+@pytest.fixture
+def consoles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Consoles:
+    for name in ("m0", "m1"):
+        (tmp_path / name).mkdir()
+        kubeadm_host(tmp_path / name)
+        (tmp_path / name / "etc/hostname").write_text(f"{name}\n")
+    return Consoles(tmp_path, capsys)
+
+
+def plan_of(*steps: tuple[str, str], final: int = -1) -> Plan:
+    """A plan of these (host, action), one stage each."""
+    made = [
+        Step(f"{i:02d}", host, action, {}, "for the test", final=i == final)
+        for i, (host, action) in enumerate(steps)
+    ]
+    return Plan(
+        FORMAT, "reseed", "a test", 1_700_000_000.0, {"m0": "", "m1": ""},
+        tuple(Stage(f"stage {s.id}", (s,)) for s in made), Promise(()),
+    ).with_id()  # fmt: skip
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take these plans for ones that fit: whether one does is tested with the recipes."""
+    monkeypatch.setattr("agent.entry.planning.require_fitting", lambda *args: None)
+
+
+def give(consoles: Consoles, name: str, plan: Plan) -> None:
+    """Put a plan's file on the stick, at a console."""
+    consoles.carry(name)
+    (consoles.root / name / STICK[1:] / plan_name(plan)).write_text(plan_text(plan))
+
+
+BACK_AND_FORTH = plan_of(("m0", PARK), ("m1", PARK), ("m0", UNPARK), ("m1", UNPARK))
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_plan_goes_from_console_to_console(consoles: Consoles) -> None:
+    plan = BACK_AND_FORTH
+    before = {name: picture(consoles.root / name, MANIFEST) for name in ("m0", "m1")}
+    give(consoles, "m0", plan)
+    said = consoles.apply("m0", plan, code=PAUSED)
+    assert "carry the stick to m1, and type there:" in said
+    assert f"rescue-agent apply {plan.short_id} --stick {STICK}" in said
+    assert consoles.is_parked("m0")
+    assert "carry the stick to m1" in consoles.apply("m0", plan, code=REFUSED)
+    assert "carry the stick to m0" in consoles.apply("m1", plan, code=PAUSED)
+    assert consoles.is_parked("m1")
+    assert "step 02 (unpark definition) on m0" in consoles.apply("m1", plan, code=REFUSED)
+    assert "carry the stick to m1" in consoles.apply("m0", plan, code=PAUSED)
+    said = consoles.apply("m1", plan)
+    assert f"plan {plan.short_id} is complete on m1" in said
+    assert "open still on m0" in said
+    assert f"plan {plan.short_id} is complete on m0" in consoles.apply("m0", plan)
+    assert "nothing to do" in consoles.apply("m1", plan)
+    for name in ("m0", "m1"):
+        assert picture(consoles.root / name, MANIFEST) == before[name]
+        lock = read_lock(consoles.host(name))
+        assert lock is not None
+        assert lock.plan == ""
+
+
+@pytest.mark.usefixtures("fits")
+def test_what_is_not_proved_is_not_done(consoles: Consoles) -> None:
+    plan = BACK_AND_FORTH
+    give(consoles, "m1", plan)
+    before = picture(consoles.root / "m1", "/etc", "/var")
+    said = consoles.apply("m1", plan, code=REFUSED)
+    assert "step 00 (park definition) on m0: nothing was carried here from it" in said
+    assert "carry the stick to m0" in said
+    after = picture(consoles.root / "m1", "/etc", "/var")
+    assert after == before
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_host_proves_its_own_steps_and_no_others(consoles: Consoles) -> None:
+    """A journal that claims what is another host's to do is not believed in that."""
+    plan = plan_of(("m0", PARK), ("m0", UNPARK), ("m1", PARK))
+    give(consoles, "m1", plan)
+    liar = Journal.create(consoles.host("m0"), plan)
+    for step in ("00", "02"):
+        liar.append("intent", step)
+        liar.append("done", step)
+    consoles.type("m0", "export", STICK)
+    assert "step 01" in consoles.apply("m1", plan, code=REFUSED)
+    assert not consoles.is_parked("m1")
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_changed_file_proves_nothing(consoles: Consoles) -> None:
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    consoles.apply("m0", plan, code=PAUSED)
+    file = consoles.root / "m0" / STICK[1:] / "carried-m0.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text(file.read_text().replace('"m0"', '"m9"', 1))
+    said = consoles.apply("m1", plan, code=DAMAGED)
+    assert "its hash does not match" in said
+    assert "rescue-agent export DIRECTORY" in said
+    assert not consoles.is_parked("m1")
+
+
+@pytest.mark.usefixtures("fits")
+def test_one_console_is_not_another(consoles: Consoles) -> None:
+    plan = plan_of(("m0", PARK), ("m1", PARK))
+    give(consoles, "m1", plan)
+    other = Plan(**{**vars(plan), "hosts": {"m0": "198.51.100.1", "m1": "198.51.100.2"}}).with_id()
+    give(consoles, "m1", other)
+    said = consoles.apply("m1", other, "--host", "m0", code=REFUSED)
+    assert "m1 is not m0" in said
+    assert "knows no host m7" in consoles.apply("m1", other, "--host", "m7", code=USAGE)
+    (consoles.root / "m1/etc/hostname").write_text("stranger\n")
+    said = consoles.apply("m1", other, code=USAGE)
+    assert "does not know stranger" in said
+    assert "--host NAME" in said
+    assert not consoles.is_parked("m1")
+
+
+@pytest.mark.usefixtures("fits")
+def test_an_interrupted_step_is_finished_or_taken_back(consoles: Consoles) -> None:
+    """Its intent is in the journal, and nothing else: as after a power cut."""
+    plan = plan_of(("m0", PARK), ("m1", PARK))
+    give(consoles, "m0", plan)
+    host = consoles.host("m0")
+    before = picture(consoles.root / "m0", MANIFEST)
+    for verb, codes in (("rollback", OK), ("resume", PAUSED)):
+        journal = Journal.create(host, plan)
+        if journal.state != "open":
+            journal.append("reopened")
+        dry = single_step_plan(host, PARK, {})
+        assert dry.steps()
+        from agent.actions.definitions import file_hash
+
+        undo = {"path": MANIFEST, "sha256": file_hash(host, MANIFEST),
+                "parked": f"/var/lib/etcd-rescue/parked/{plan.short_id}-00-etcd.yaml"}  # fmt: skip
+        journal.append("intent", "00", undo)
+        words = ["--alone"] if verb == "rollback" else []
+        consoles.type("m0", verb, plan.short_id, "--stick", STICK, *words, code=codes)
+        assert consoles.is_parked("m0") == (verb == "resume")
+        if verb == "rollback":
+            assert picture(consoles.root / "m0", MANIFEST) == before
+
+
+@pytest.mark.usefixtures("fits")
+def test_nothing_is_taken_back_that_another_host_stands_on(consoles: Consoles) -> None:
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    consoles.apply("m0", plan, code=PAUSED)
+    rollback = ("rollback", plan.short_id, "--stick", STICK)
+    said = consoles.type("m0", *rollback, code=REFUSED)
+    assert "nothing was carried here from m1" in said
+    assert "--alone" in said
+    consoles.apply("m1", plan, code=PAUSED)
+    said = consoles.type("m0", *rollback, code=REFUSED)
+    assert "step 01 (park definition) on m1 was begun" in said
+    assert "carry the stick to m1" in said
+    assert consoles.is_parked("m0")
+    said = consoles.type("m1", *rollback)
+    assert "carry the stick to m0" in said
+    assert not consoles.is_parked("m1")
+    said = consoles.apply("m0", plan, code=REFUSED)
+    assert "was taken back on m1" in said
+    consoles.type("m0", *rollback)
+    assert not consoles.is_parked("m0")
+    for name in ("m0", "m1"):
+        assert Journal.open(consoles.host(name), plan.id).state == "rolled-back"
+        assert "nothing to take back" in consoles.type(name, *rollback)
+
+
+@pytest.mark.usefixtures("fits")
+def test_past_the_point_of_no_return_nothing_is_taken_back_anywhere(consoles: Consoles) -> None:
+    plan = plan_of(("m1", PARK), ("m0", PARK), ("m1", UNPARK), final=1)
+    give(consoles, "m1", plan)
+    consoles.apply("m1", plan, code=PAUSED)
+    consoles.apply("m0", plan, code=PAUSED)
+    for name in ("m0", "m1"):
+        said = consoles.type(name, "rollback", plan.short_id, "--stick", STICK, code=REFUSED)
+        assert "point of no return" in said
+        assert f"rescue-agent resume {plan.short_id}" in said
+        assert consoles.is_parked(name)
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_restored_disk_is_found_out(consoles: Consoles) -> None:
+    """The file that left this host knows more than its journal does."""
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    consoles.apply("m0", plan, code=PAUSED)
+    path = consoles.root / "m0" / journal_path(plan.id)[1:]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1]))
+    said = consoles.apply("m0", plan, code=REFUSED)
+    assert "knows more of plan" in said
+
+
+@pytest.mark.usefixtures("fits")
+def test_each_visit_carries_a_larger_token_than_any_known(consoles: Consoles) -> None:
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    tokens = []
+    for name in ("m0", "m1", "m0"):
+        consoles.apply(name, plan, code=PAUSED)
+        lock = read_lock(consoles.host(name))
+        assert lock is not None
+        assert lock.plan == plan.id
+        tokens.append(lock.token)
+    assert tokens == sorted(set(tokens))
+
+
+@pytest.mark.usefixtures("fits")
+def test_another_plan_that_holds_the_host_is_in_the_way(consoles: Consoles) -> None:
+    first, second = BACK_AND_FORTH, plan_of(("m0", PARK), ("m1", UNPARK))
+    give(consoles, "m0", first)
+    give(consoles, "m0", second)
+    consoles.apply("m0", first, code=PAUSED)
+    said = consoles.apply("m0", second, code=LOCKED)
+    assert "holds this host" in said
+    assert "fab" not in said
+    assert "rescue-agent resume" in said
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_host_given_up_is_waited_for_no_more(consoles: Consoles) -> None:
+    plan = plan_of(("m0", PARK), ("m1", PARK), ("m0", UNPARK))
+    give(consoles, "m0", plan)
+    consoles.apply("m0", plan, code=PAUSED)
+    assert "no host m7" not in consoles.apply("m0", plan, "--drop", "m7", code=USAGE)
+    said = consoles.apply("m0", plan, "--drop", "m1")
+    assert f"plan {plan.short_id} is complete on m0" in said
+    assert not consoles.is_parked("m0")
+
+
+def test_a_plan_that_fits_no_more_is_refused(consoles: Consoles) -> None:
+    give(consoles, "m0", BACK_AND_FORTH)
+    before = picture(consoles.root / "m0", "/etc", "/var")
+    said = consoles.apply("m0", BACK_AND_FORTH, code=REFUSED)
+    assert "does not fit" in said
+    assert picture(consoles.root / "m0", "/etc", "/var") == before
+
+
+# ---- signed plans --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def demand(
+    consoles: Consoles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Plan, str], None]:
+    """Make m1 take signed plans only; gives what signs a plan's file on the stick."""
+    if not shutil.which("ssh-keygen"):
+        pytest.skip("needs ssh-keygen")
+    monkeypatch.setattr(cli, "Host", Here)
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    conf = consoles.root / "m1/etc/etcd-rescue"
+    conf.mkdir(mode=0o755)
+    public = key.with_suffix(".pub").read_text()
+    (conf / "policy.yaml").write_text("require_signed_plans: true\n")
+    (conf / "allowed_signers").write_text(f'ann namespaces="{NAMESPACE}" {public}')
+    for path in conf.iterdir():
+        path.chmod(0o644)
+
+    def sign(plan: Plan, name: str) -> None:
+        file = consoles.root / name / STICK[1:] / plan_name(plan)
+        argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(file)]
+        subprocess.run(argv, check=True, stderr=subprocess.DEVNULL)
+
+    return sign
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_host_that_demands_a_signature_gets_one_from_the_stick(
+    consoles: Consoles, demand: Callable[[Plan, str], None]
+) -> None:
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    consoles.apply("m0", plan, code=PAUSED)
+    said = consoles.apply("m1", plan, code=REFUSED)
+    assert "is not signed" in said
+    assert f"ssh-keygen -Y sign -n {NAMESPACE}" in said
+    assert not consoles.is_parked("m1")
+    demand(plan, "m1")
+    consoles.apply("m1", plan, code=PAUSED)
+    assert consoles.is_parked("m1")
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def test_what_a_person_reads_fits_a_serial_console(
+    consoles: Consoles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(consoles, "m0", BACK_AND_FORTH)
+    told = [
+        consoles.type("m0", "export", STICK),
+        consoles.type("m0", "survey", "--output", "text"),
+        consoles.type("m0", "diagnose", "--stick", STICK, "--output", "text"),
+        consoles.type("m0", "journal", "--output", "text"),
+    ]
+    screen.show_plan(BACK_AND_FORTH, "m0")
+    told.append(capsys.readouterr().out)
+    for text in told:
+        assert text.isascii(), text
+        assert max(map(len, text.splitlines())) <= 79, text
+        assert "fab " not in text.replace("fab import", "")
+
+
+def test_json_is_what_a_pipe_gets(consoles: Consoles) -> None:
+    assert json.loads(consoles.type("m0", "survey"))["hostname"] == "m0"
+    assert json.loads(consoles.type("m0", "journal")) == []
+    assert json.loads(consoles.type("m0", "diagnose"))["state"]
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("fab rescue-node master-1", "rescue-agent plan master-1"),
+        ("fab rescue-quorum --lost a --lost b", "rescue-agent plan --lost a --lost b"),
+        ("fab remove-member m2", "rescue-agent plan m2 --lost m2"),
+        ("fab resume 0123   (or: fab rollback 0123)",
+         "rescue-agent resume 0123   (or: rescue-agent rollback 0123)"),
+        ("prefab resume", "prefab resume"),
+        ("fab clear-alarm", "fab clear-alarm"),
+    ],
+)  # fmt: skip
+def test_words_of_the_operators_machine_become_this_consoles(said: str, here: str) -> None:
+    assert screen.console_words(said) == here
+
+
+def test_text_of_others_drives_no_terminal() -> None:
+    shown = screen.ascii_text("a\x1b[2J\u202eb\x9bc… é")
+    assert shown == "a\\x1b[2J\\u202eb\\x9bc... \\xe9"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("apply", "0123", "--stick", STICK), "0 plans match 0123"),
+        (("apply", "/no/such.json"), "No such file"),
+        (("apply", "--stick", "/no/such"), "no such file or directory"),
+        (("export", "/no/such"), "no such directory"),
+        (("rollback", "0123"), "match plan 0123"),
+    ],
+)
+def test_words_that_mean_nothing(consoles: Consoles, words: tuple[str, ...], told: str) -> None:
+    said = consoles.type("m0", *words, code=USAGE)
+    assert told in said
+    assert "next:" in said or "No such file" in said
+
+
+def test_the_holder_is_a_person_at_a_console() -> None:
+    assert "at the console, pid" in console.holder()
