@@ -11,7 +11,7 @@ from agent.host import STATE_DIR
 from bench.figures import Figure, interleaved, ratio
 from coordinator.agent_file import AgentFile, build_agent
 from coordinator.connection import Access
-from coordinator.delivery import bootstrap_line, host_command, open_channel
+from coordinator.delivery import host_command, open_channel, start_code
 from coordinator.hosts import HostSpec
 from tests.lab.host import Host
 from tests.lab.lab import Lab
@@ -82,13 +82,13 @@ def _scp(agent: AgentFile) -> float:
 
 
 def _start(host: Host, agent: AgentFile) -> float:
-    code = bootstrap_line(agent, STATE_DIR)
+    code = start_code(agent, STATE_DIR)
     argv = host.enter_command(["sh", "-c", host_command(is_root=True, has_password=False)])
     start = time.monotonic()
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(code)
+        process.stdin.write(code.shell + code.python)
         process.stdin.flush()
         while "hello" not in json.loads(process.stdout.readline()):
             pass

@@ -1,8 +1,10 @@
 """Gets the right agent onto a host, once, and starts it: check, push if needed, run, in one exec.
 
-What goes over the line: the command below starts a Python that says {} and reads `bootstrap.py`, as
-one line, from stdin; it answers {"have", "python", "arch"}; the agent file follows where it is not
-there yet; then comes the agent's hello. A host fetches nothing, and nothing of it lies in /tmp.
+What goes over the line: the command below starts a shell that says {} and reads a line
+(onhost/start.sh), which takes a Python of the host's, or the carried runtime's where none will do
+(onhost/install.sh). That Python reads `bootstrap.py`, as one line; it answers {"have", "python",
+"arch"}; the agent file follows where it is not there yet; then comes the agent's hello. A host
+fetches nothing, and nothing of it lies in /tmp.
 
 What runs as root is always the same short command, so that sudoers can name it and nothing else.
 """
@@ -16,6 +18,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +26,32 @@ from agent.errors import Refused, RescueError, Unreachable, plain
 from agent.host import STATE_DIR
 from coordinator.agent_file import AgentFile, build_agent
 from coordinator.channel import Channel, Messages, greeted
-from coordinator.connection import Access, connect
+from coordinator.connection import Access
 from coordinator.hosts import HostSpec
-from coordinator.streams import ByteStream, ProcessStream, SshStream
+from coordinator.onhost.carry import take_along
+from coordinator.onhost.code import SEARCH_PATH, SHELL_PROGRAM, SUDO_COMMAND, start_line
+from coordinator.runtime_file import find_runtimes
+from coordinator.streams import ByteStream
+from coordinator.transports.open_line import open_line
 
 START_TIMEOUT = 30.0
 _PUSH_TIMEOUT = 120.0
 _PROMPT = "etcd-rescue-sudo-password:"
 _PROMPT_EVERY = 0.02
 _ASK_PASSWORD = "the same command with --ask-sudo-password"
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:/opt/bin"
-_PYTHONS = (
-    "python3 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/libexec/platform-python"
-)
 _BOOTSTRAP = (Path(__file__).parent / "bootstrap.py").read_text()
-_PYTHON_ARGS = "-E -s -S -c"
-_PROGRAM = "exec(input(str(dict())+chr(10)))"
-"""Says {} on a line of its own, then runs the line of Python that comes. Nothing in it needs an
-escape in sudoers."""
 
-SUDO_COMMAND = f"/usr/bin/python3 {_PYTHON_ARGS} {_PROGRAM}"
-"""What sudoers must allow where python3 is the one of /usr/bin (docs/sudo.md)."""
+
+@dataclass(frozen=True)
+class Code:
+    """What goes ahead of the agent: two lines.
+
+    shell: for the host's shell; empty over a transport that starts a Python itself. python: for
+    whichever Python it is.
+    """
+
+    shell: bytes
+    python: bytes
 
 
 class WrongMachine(Refused):
@@ -74,23 +82,19 @@ def open_channel(
 
 
 def _open(spec: HostSpec, agent_file: AgentFile, access: Access, state_dir: str) -> Channel:
-    if spec.transport == "local":
-        command = host_command(os.geteuid() == 0, bool(access.sudo_password))
-        stream: ByteStream = ProcessStream(["/bin/sh", "-c", command])
-        let_go: Callable[[], None] = lambda: None  # noqa: E731
-    else:
-        link = connect(spec, access)
-        let_go = link.close
-        command = host_command(link.user == "root", bool(access.sudo_password))
-        stream = SshStream(link.session(), command)
+    line = open_line(spec, access)
+    stream: ByteStream | None = None
     try:
+        stream = line.start(lambda is_root: host_command(is_root, bool(access.sudo_password)))
         messages = Messages(stream, spec.name)
-        code = bootstrap_line(agent_file, state_dir)
+        words = (*line.words, "session")
+        code = start_code(agent_file, state_dir, words, has_shell=line.has_shell)
         deliver(spec.name, stream, messages, code, agent_file, access)
-        return greeted(spec.name, stream, messages, _with_last_words(spec.name, stream, let_go))
+        return greeted(spec.name, stream, messages, _with_last_words(spec.name, stream, line.close))
     except BaseException:
-        stream.close()
-        let_go()
+        if stream is not None:
+            stream.close()
+        line.close()
         raise
 
 
@@ -112,35 +116,35 @@ def _with_last_words(
 def host_command(is_root: bool, has_password: bool) -> str:
     """The one command line: a login shell runs it, even csh. It carries no secret.
 
-    sh takes the first Python that is neither too old nor broken, and becomes it, through sudo where
-    the login is not root's.
+    Where the login is not root's, sudo runs a command that never differs.
     """
-    sudo = "" if is_root else f"env LC_ALL=C sudo {_sudo_flags(has_password)} "
-    script = (
-        f"cd /; umask 077; PATH={_PATH}; export PATH; old=; "
-        f"for p in {_PYTHONS}; do q=`command -v $p` || continue; "
-        '$q -E -s -S -c "import sys; sys.exit(sys.version_info < (3, 9))" 2>/dev/null '
-        f'&& exec {sudo}$q {_PYTHON_ARGS} "{_PROGRAM}"; old=$p; done; '
-        'printf "{\\"have\\": false, \\"python\\": \\"\\", \\"old\\": \\"%s\\"}\\n" "$old"'
-    )
-    return f"sh -c {shlex.quote(script)}"
+    command = shlex.join(["sh", "-c", SHELL_PROGRAM])
+    if is_root:
+        return command
+    sudo = f"env LC_ALL=C sudo {_sudo_flags(has_password)} /bin/{command}"
+    return shlex.join(["sh", "-c", f"PATH={SEARCH_PATH}; export PATH; exec {sudo}"])
 
 
 def _sudo_flags(has_password: bool) -> str:
     return f"-S -p {_PROMPT}" if has_password else "-n"
 
 
-def bootstrap_line(
-    agent_file: AgentFile, state_dir: str, argv: Sequence[str] = ("session",)
-) -> bytes:
-    """What the started Python reads: one line of ASCII that runs bootstrap.py and calls `start`.
+def start_code(
+    agent_file: AgentFile,
+    state_dir: str,
+    argv: Sequence[str] = ("session",),
+    *,
+    has_shell: bool = True,
+) -> Code:
+    """What the host is sent first: it finds a Python, which runs bootstrap.py and calls `start`.
 
     argv: the agent's verb and its arguments.
     """
     call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, list(argv))
     debug = bool(os.environ.get("ETCD_RESCUE_DEBUG"))
     code = f"{_BOOTSTRAP}\nstart(*{call!r}, debug={debug})\n"
-    return f"exec({code!a})\n".encode("ascii")
+    shell = start_line(state_dir, find_runtimes()) if has_shell else b""
+    return Code(shell, f"exec({code!a})\n".encode("ascii"))
 
 
 # ---- the conversation before hello ---------------------------------------------------------------
@@ -150,11 +154,11 @@ def deliver(
     host: str,
     stream: ByteStream,
     messages: Messages,
-    code: bytes,
+    code: Code,
     agent_file: AgentFile,
     access: Access,
 ) -> None:
-    """Make the started Python the agent: its code, and the agent file where it is not there yet.
+    """Make what was started the agent: its code, and the agent file where it is not there yet.
 
     Raises Unreachable, Refused.
     """
@@ -164,11 +168,14 @@ def deliver(
         if access.sudo_password:
             report = _give_password(host, stream, messages, access.sudo_password)
         if report is None:
-            _send(stream, code)
+            _send(stream, code.shell + code.python)
             report = _first_report(messages)
+        if not (report.get("python") or report.get("error")):
+            failed = take_along(host, stream, messages, report, code.python)
+            report = failed or _first_report(messages)
     except (OSError, EOFError, Unreachable) as error:
         raise _no_start(host, messages.last_words(), error, time.monotonic() - started) from None
-    _check_report(host, report, agent_file)
+    _check_report(host, report, agent_file, messages)
     if not report["have"]:
         try:
             stream.write(agent_file.path.read_bytes(), _PUSH_TIMEOUT)
@@ -186,7 +193,7 @@ def _send(stream: ByteStream, code: bytes) -> None:
     except TimeoutError:
         raise
     except (OSError, EOFError):
-        return  # without a Python, sh reports that and ends before it reads
+        return
 
 
 def _first_report(messages: Messages) -> dict[str, Any]:
@@ -198,20 +205,16 @@ def _first_report(messages: Messages) -> dict[str, Any]:
         messages.refuse()
 
 
-def _check_report(host: str, report: dict[str, Any], agent_file: AgentFile) -> None:
-    if not report.get("python"):
-        old = f"; {report['old']} is older" if report.get("old") else ""
-        raise Refused(
-            f"{host}: no Python 3.9 or newer{old}",
-            "the agent is a Python program",
-            f"install python3 on {host}, or run the agent from the debug-pod image",
-        )
+def _check_report(
+    host: str, report: dict[str, Any], agent_file: AgentFile, messages: Messages
+) -> None:
     if report.get("arch") != agent_file.machine:
         raise WrongMachine(host, str(report.get("arch")), agent_file.machine)
     if report.get("error"):
         raise Unreachable(
             f"{host}: the agent cannot be put there: {report['error']}",
-            next=f"on {host}: df -h {STATE_DIR}; df -i {STATE_DIR}; ls -ld {STATE_DIR}",
+            messages.last_words(),
+            f"on {host}: df -h {STATE_DIR}; df -i {STATE_DIR}; ls -ld {STATE_DIR}",
         )
 
 

@@ -72,6 +72,11 @@ def find_runtime(machine: str, where: Path | None = None) -> RuntimeFile | None:
     return found if is_whole and found.machine == machine else None
 
 
+def find_runtimes(where: Path | None = None) -> list[RuntimeFile]:
+    """The runtimes that there are."""
+    return [found for machine in LOADERS if (found := find_runtime(machine, where))]
+
+
 _FIELDS = tuple(name for name in RuntimeFile.__dataclass_fields__ if name != "path")
 
 

@@ -1,8 +1,6 @@
-"""Large files between a host and this machine: the system's ssh where it works, else paramiko.
+"""Large files between a host and this machine: raw bytes of an agent of their own, over its line.
 
-paramiko alone manages a half to nine tenths of what ssh does. So the host's key is verified by
-paramiko, as for every connection; then ssh is started with that one key as all it knows, and
-without a terminal to ask at. What it runs on the host is the one command that also starts agents.
+What runs on the host is the one command that also starts agents.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,11 +22,11 @@ from agent.host import STATE_DIR
 from agent.snapshot.hashing import hasher
 from coordinator.agent_file import AgentFile
 from coordinator.channel import Messages, error_of
-from coordinator.connection import Access, Link, connect, resolve
-from coordinator.delivery import bootstrap_line, deliver, host_command
+from coordinator.connection import Access
+from coordinator.delivery import deliver, host_command, start_code
 from coordinator.hosts import HostSpec
-from coordinator.sshconfig import SshOptions
-from coordinator.streams import ByteStream, ProcessStream, SshStream
+from coordinator.streams import ByteStream
+from coordinator.transports.open_line import open_line
 
 SILENCE = 60.0
 """Seconds without a byte after which a transfer counts as dropped."""
@@ -38,7 +35,6 @@ ATTEMPTS = 5
 _WAIT = 1.0
 _CHUNK = 1024 * 1024
 _SAY_EVERY = 512 * 1024 * 1024
-_ALIAS = "etcd-rescue-host"
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
@@ -299,70 +295,28 @@ def _bulk(way: Way, argv: list[str]) -> Iterator[_Bulk]:
 
 
 def _started(way: Way, argv: list[str], stack: contextlib.ExitStack) -> tuple[ByteStream, Messages]:
-    is_root = os.geteuid() == 0
-    if way.spec.transport == "local":
-        command = host_command(is_root, bool(way.access.sudo_password))
-        return _run(way, argv, ProcessStream(["/bin/sh", "-c", command]), stack)
-    link = connect(way.spec, way.access)
-    stack.callback(link.close)
-    command = host_command(link.user == "root", bool(way.access.sudo_password))
-    ssh = None if way.access.password else shutil.which("ssh")
-    if ssh:
-        with contextlib.suppress(Unreachable):
-            words = [*_ssh_argv(ssh, way, link, stack), command]
-            return _run(way, argv, ProcessStream(words), stack)
-        logger.debug("%s: ssh does not get there, paramiko does", way.spec.name)
-    return _run(way, argv, SshStream(link.session(), command), stack)
+    line = open_line(way.spec, way.access)
+    stack.callback(line.close)
+    command = lambda is_root: host_command(is_root, bool(way.access.sudo_password))  # noqa: E731
+    last = Unreachable(f"{way.spec.name}: no way there")
+    for stream in line.start_bulk(command):
+        try:
+            return _run(way, [*line.words, *argv], stream, stack, line.has_shell)
+        except Unreachable as error:
+            logger.debug("%s: %s; a slower way is tried", way.spec.name, error.seen)
+            last = error
+    raise last
 
 
 def _run(
-    way: Way, argv: list[str], stream: ByteStream, stack: contextlib.ExitStack
+    way: Way, argv: list[str], stream: ByteStream, stack: contextlib.ExitStack, has_shell: bool
 ) -> tuple[ByteStream, Messages]:
     messages = Messages(stream, way.spec.name)
     try:
-        code = bootstrap_line(way.agent, STATE_DIR, argv)
+        code = start_code(way.agent, STATE_DIR, argv, has_shell=has_shell)
         deliver(way.spec.name, stream, messages, code, way.agent, way.access)
     except BaseException:
         stream.close()
         raise
     stack.callback(stream.close)
     return stream, messages
-
-
-def _ssh_argv(ssh: str, way: Way, link: Link, stack: contextlib.ExitStack) -> list[str]:
-    """Argv of ssh to the host of `link`, with that host's key as the only one it knows."""
-    options = resolve(way.spec, way.access)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="etcd-rescue-"))
-    known = Path(folder) / "known_hosts"
-    key = link.connection.transport.get_remote_server_key()
-    known.write_text(f"{_ALIAS} {key.get_name()} {key.get_base64()}\n")
-    settings = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": str(known),
-        "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": _ALIAS,
-        "UpdateHostKeys": "no",
-        "HostName": options.hostname,
-        "Compression": "no",
-        "Ciphers": "^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
-        "ServerAliveInterval": "5",
-        "ServerAliveCountMax": "4",
-        "ControlMaster": "no",
-        "ControlPath": "none",
-        "ForwardAgent": "no",
-        "ForwardX11": "no",
-        "PermitLocalCommand": "no",
-        "ClearAllForwardings": "yes",
-    }
-    words = [ssh, "-T", *(f"-o{name}={value}" for name, value in settings.items())]
-    words += ["-F", way.access.config] if way.access.config else []
-    words += _route(options)
-    return [*words, "-l", options.user, "-p", str(options.port), "--", way.spec.name]
-
-
-def _route(options: SshOptions) -> list[str]:
-    """Jump hosts as resolved; a ProxyCommand is ssh_config's own, and ssh reads it there."""
-    if options.jumps:
-        return ["-J", ",".join(options.jumps)]
-    return [] if options.proxy_command else ["-oProxyJump=none"]

@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,11 @@ def build_image(
     agent, tree = parts(machine)
     path = output / f"etcd-rescue-image-{machine}.tar"
     output.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     entries = oci_root.entries(tree, agent)
-    image = oci.write_image(new, reference, machine, entries, oci_root.image_config(agent))
-    new.replace(path)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".image-") as folder:
+        new = Path(folder) / path.name
+        image = oci.write_image(new, reference, machine, entries, oci_root.image_config(agent))
+        new.replace(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return ImageFile(path, reference, image, digest, machine)
 

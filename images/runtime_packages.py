@@ -41,6 +41,18 @@ class Package:
     sha256: str
 
 
+class Superseded(Refused):
+    """The mirror has newer packages than the locked ones, and no longer these."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            f"the mirror no longer has the packages that {LOCK_FILE.name} names",
+            said,
+            "make runtime-lock takes the mirror's and says which; or get the old ones: "
+            "python -m images.runtime --snapshot 20261121T000000Z",
+        )
+
+
 def read_lock(path: Path = LOCK_FILE) -> list[Package]:
     """The packages of every architecture. Raises UsageError for a line of another form."""
     found = []
@@ -80,7 +92,12 @@ def fetch(machine: str, into: Path, lock: Sequence[Package] | None, snapshot: st
     wanted = [f"{name}={pins[name].version}" if pins else name for name in PACKAGES]
     with _private_apt(architecture, snapshot) as apt:
         _run([*apt, "update", "-qq"], into)
-        _run([*apt, "download", "-qq", *wanted], into)
+        try:
+            _run([*apt, "download", "-qq", *wanted], into)
+        except CommandFailed as error:
+            if pins and "was not found" in error.why:
+                raise Superseded(error.why) from None
+            raise
     for package in described(into):
         pin = pins.get(package.name)
         if pin and pin != package:

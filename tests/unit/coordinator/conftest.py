@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import CommandFailed
 from coordinator.agent_file import AgentFile, build_agent
 from coordinator.connection import Access
+from coordinator.runtime_file import RuntimeFile
+from images import runtime
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
@@ -178,3 +181,14 @@ def agent_file(tmp_path_factory: pytest.TempPathFactory) -> AgentFile:
     (sources / "entry" / "__init__.py").write_text("")
     (sources / "entry" / "cli.py").write_text(FAKE_AGENT)
     return build_agent(sources=sources, output_dir=directory / "dist")
+
+
+@pytest.fixture(scope="session")
+def carried() -> RuntimeFile:
+    """The real runtime for this machine."""
+    try:
+        return runtime.build_for_tests().file
+    except CommandFailed as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no runtime can be built here: {error.seen}")

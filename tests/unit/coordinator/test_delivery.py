@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,10 @@ from coordinator import delivery
 from coordinator.agent_file import AgentFile
 from coordinator.channel import Messages
 from coordinator.connection import Access
-from coordinator.delivery import host_command, open_channel
+from coordinator.delivery import Code, host_command, open_channel
 from coordinator.hosts import HostSpec
+from coordinator.onhost import code
+from coordinator.onhost.code import SUDO_COMMAND, start_line
 from coordinator.streams import ProcessStream
 from tests.unit.coordinator.conftest import Sshd
 
@@ -139,54 +140,32 @@ def test_another_machine_gets_the_agent_built_for_it(
 
 
 def run_command(
-    command: str, stdin: bytes, path: Path, *shell: str
+    command: str, stdin: bytes, *shell: str, path: str = "/usr/bin:/bin"
 ) -> subprocess.CompletedProcess[bytes]:
     argv = [*(shell or ("sh", "-c")), command]
-    return subprocess.run(
-        argv, input=stdin, capture_output=True, env={"PATH": f"{path}:/usr/bin:/bin"}, check=False
-    )
-
-
-def with_pythons(command: str, directory: Path) -> str:
-    """The command, looking for its Pythons in one directory only."""
-    command = command.replace(delivery._PATH, str(directory))
-    return command.replace("/usr/libexec/platform-python", str(directory / "platform-python"))
+    return subprocess.run(argv, input=stdin, capture_output=True, env={"PATH": path}, check=False)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "dash", "busybox", "csh", "tcsh", "zsh", "fish"])
-def test_any_login_shell_runs_it(shell: str, tmp_path: Path) -> None:
+def test_any_login_shell_runs_it(shell: str) -> None:
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
     argv = ("busybox", "sh", "-c") if shell == "busybox" else (shell, "-c")
-    done = run_command(host_command(True, False), b"print('ran')\n", tmp_path, *argv)
+    lines = start_line("/nowhere", []) + b"print('ran')\n"
+    done = run_command(host_command(True, False), lines, *argv)
     assert done.stdout.decode().splitlines() == ["{}", "ran"]
 
 
-def test_no_python_is_reported(tmp_path: Path) -> None:
-    command = with_pythons(host_command(True, False), tmp_path)
-    done = run_command(command, b"print(1)\n", tmp_path)
-    assert b'{"have": false, "python": "", "old": ""}' in done.stdout
-
-
-@pytest.mark.parametrize("code", [77, 126, 127])
-def test_a_python_that_is_too_old_or_broken_is_passed_over(tmp_path: Path, code: int) -> None:
-    old = tmp_path / "python3"
-    old.write_text(f"#!/bin/sh\nexit {code}\n")
-    old.chmod(0o755)
-    command = with_pythons(host_command(True, False), tmp_path)
-    assert b'"old": "python3"' in run_command(command, b"print('ran')\n", tmp_path).stdout
-    (tmp_path / "python3.11").symlink_to(sys.executable)
-    assert b"ran" in run_command(command, b"print('ran')\n", tmp_path).stdout
-
-
-@pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.8"])
-def test_real_old_pythons_step_aside(name: str, tmp_path: Path) -> None:
-    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{name[6:]}.*/bin/python"))
-    if not found:
-        pytest.skip(f"no {name} here")
-    (tmp_path / "python3").symlink_to(found[0])
-    done = run_command(with_pythons(host_command(True, False), tmp_path), b"print(1)\n", tmp_path)
-    assert b'"old": "python3"' in done.stdout
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "busybox", "csh", "tcsh", "zsh", "fish"])
+def test_any_login_shell_asks_sudo_for_the_documented_command(shell: str, tmp_path: Path) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    sudo = tmp_path / "sudo"
+    sudo.write_text('#!/bin/sh\nshift; printf "%s" "$*"\n')
+    sudo.chmod(0o755)
+    command = host_command(False, False).replace("/usr/sbin:", f"{tmp_path}:/usr/sbin:")
+    argv = ("busybox", "sh", "-c") if shell == "busybox" else (shell, "-c")
+    assert run_command(command, b"", *argv).stdout.decode() == SUDO_COMMAND
 
 
 # ---- sudo ------------------------------------------------------------------------------------
@@ -219,7 +198,7 @@ def as_user(
     sudo = tmp_path / "bin" / "sudo"
     sudo.write_text(SUDO)
     sudo.chmod(0o755)
-    monkeypatch.setattr(delivery, "_PATH", f"{tmp_path}/bin:{delivery._PATH}")
+    monkeypatch.setattr(delivery, "SEARCH_PATH", f"{tmp_path}/bin:{code.SEARCH_PATH}")
     monkeypatch.setenv("MODE", mode)
     monkeypatch.setenv("SAYS", says)
     real = host_command
@@ -277,7 +256,7 @@ def test_the_agent_starts_on_every_python(
     found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
     if not found:
         pytest.skip(f"no Python {version} here")
-    monkeypatch.setattr(delivery, "_PYTHONS", str(found[0]))
+    monkeypatch.setattr(code, "PYTHONS", str(found[0]))
     for _ in range(2):
         with open_channel(HERE, agent_file, state_dir=str(tmp_path)) as channel:
             assert channel.call("echo", {"python": version}) == {"python": version}
@@ -286,9 +265,11 @@ def test_the_agent_starts_on_every_python(
 def test_a_host_that_was_gone_before_the_code_came_is_told_by_its_own_words(
     agent_file: AgentFile,
 ) -> None:
-    stream = ProcessStream(["/bin/echo", '{"have": false, "python": "", "old": "3.6"}'])
+    said = '{"have": false, "python": "", "found": "python3 3.6", "arch": "vax", "lacks": ""}'
+    stream = ProcessStream(["/bin/echo", said])
     stream._process.wait(timeout=5)
     messages = Messages(stream, "m1")
-    with pytest.raises(Refused, match=r"m1: no Python 3.9 or newer; 3.6 is older"):
-        delivery.deliver("m1", stream, messages, b"x" * 4096, agent_file, Access())
+    lines = Code(b"x" * 4096, b"")
+    with pytest.raises(Refused, match=r"m1: no Python 3.9 or newer there \(python3 3.6\), and"):
+        delivery.deliver("m1", stream, messages, lines, agent_file, Access())
     stream.close()
