@@ -38,6 +38,7 @@ _COMMON: dict[str, tuple[Any, str]] = {
     "output": ("table", "table, json or yaml"),
     "ask_sudo_password": (False, "ask for the sudo password of the hosts"),
     "dry_run": (False, "show the plan and change nothing"),
+    "kubeconfig": ("", "your kubeconfig, for hosts whose own one the API does not take any more"),
     "yes": (False, "do not ask before carrying out the plan"),
     "in_manifest": (False, "use the manifest way, where no etcd can be run outside the kubelet"),
     "lost": (_REPEATED, "a host that is off and will not come back by itself (repeat for each)"),

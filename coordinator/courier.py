@@ -1,4 +1,4 @@
-"""Takes from one host to another what neither a plan nor a journal may hold: the key of a CA.
+"""Takes to a host what neither a plan nor a journal may hold: a key of a CA, a kubeconfig.
 
 It lives in this process's memory between the two calls, and on the way in two SSH connections whose
 host keys were verified (connection.py opens no others).
@@ -9,8 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from agent.errors import RescueError
+from agent.model.catalog.openshift4_machine import ON_THE_API
 from agent.model.plan import Plan, Step
 from coordinator.fleet import Fleet
+
+_LENDS = {"install_authority": "check_authority", "install_ca_files": "check_ca_files"}
+"""What puts in place what another host lends → the step by which that host does."""
 
 
 def brought_for(step: Step, plan: Plan, fleet: Fleet, token: int) -> dict[str, Any]:
@@ -18,10 +22,12 @@ def brought_for(step: Step, plan: Plan, fleet: Fleet, token: int) -> dict[str, A
 
     Raises what the lending host says.
     """
-    if step.action != "install_authority":
+    if step.action in ON_THE_API and fleet.kubeconfig:
+        return {"secrets": {"kubeconfig": fleet.kubeconfig}}
+    if step.action not in _LENDS:
         return {}
     source = step.args.get("source", "")
-    lends = [s for s in plan.steps() if s.host == source and s.action == "check_authority"]
+    lends = [s for s in plan.steps() if s.host == source and s.action == _LENDS[step.action]]
     if not lends:
         raise RescueError(f"internal: plan {plan.short_id} does not say that {source} lends its CA")
     asked = {"plan": plan.id, "step": lends[0].id, "token": token}

@@ -59,6 +59,7 @@ class Fleet:
         self._seen: tuple[Observation, ...] = ()
         self._beyond: dict[str, HostSpec] = {}
         self._plan_names: set[str] = set()
+        self.kubeconfig = ""  # text of the operator's own, for hosts whose own will not do
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""

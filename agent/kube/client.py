@@ -14,10 +14,18 @@ from agent.kube.said import Said, read_said
 from agent.model.codec import canonical, parse_json
 
 Object = dict[str, Any]
-_REQUEST_SECONDS = 10
-_PAUSE_SECONDS = 1.0
-PATIENCE = 60.0
-"""Seconds for which one request is tried again; then the plan is paused, and `resume` goes on."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: for one answer, between two tries, and for one request with all its tries.
+
+    After that the plan is paused, and `resume` goes on.
+    """
+
+    answer: float = 10.0
+    between: float = 1.0
+    whole: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,12 @@ class Kube:
         access: Access,
         say: Callable[[str], None],
         what: str = "",
-        patience: float = PATIENCE,
+        patience: Optional[Patience] = None,
     ) -> None:
         """Take where to ask; what: the step, for what is said where the API will not."""
         self._host, self._say, self._what = host, say, what
         self._program, self._configs = access.program, list(access.kubeconfigs)
-        self._patience = patience
+        self._patience = patience or Patience()
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -98,7 +106,7 @@ class Kube:
 
         Raises Paused where the API will not, ApiUnavailable where it stays silent.
         """
-        deadline, told = time.monotonic() + self._patience, ""
+        deadline, told = time.monotonic() + self._patience.whole, ""
         while True:
             answer = self._once(words, body, yes_or_no)
             if not isinstance(answer, Said) or answer.kind in ("missing", "exists", "conflict"):
@@ -107,20 +115,20 @@ class Kube:
                 raise self._denied(answer)
             if answer.kind == "silent":
                 self._configs.append(self._configs.pop(0))
-            if time.monotonic() + _PAUSE_SECONDS > deadline:
+            if time.monotonic() + self._patience.between > deadline:
                 raise self._unavailable(answer)
             if answer.told != told:
                 self._say(f"the API does not do it yet, trying again: {answer.told}")
                 told = answer.told
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(self._patience.between)
 
     def _once(
         self, words: Sequence[str], body: Optional[bytes], yes_or_no: bool
     ) -> Union[str, Said]:
         argv = [self._program, f"--kubeconfig={self._configs[0]}",
-                f"--request-timeout={_REQUEST_SECONDS}s", *words]  # fmt: skip
+                f"--request-timeout={self._patience.answer:g}s", *words]  # fmt: skip
         try:
-            ended = self._host.run(argv, _REQUEST_SECONDS * 3, range(256), input=body)
+            ended = self._host.run(argv, self._patience.answer * 3, range(256), input=body)
         except CommandFailed as error:
             return read_said(error.seen)
         if yes_or_no and ended.code and ended.stdout.strip() == "no":
@@ -136,7 +144,7 @@ class Kube:
 
     def _unavailable(self, said: Said) -> RescueError:
         return ApiUnavailable(
-            f"{self._what}the API did not do it for {self._patience:g} s, and last said: "
+            f"{self._what}the API did not do it for {self._patience.whole:g} s, and last said: "
             f"{said.told}",
             "what was done so far stays done, and is not done twice",
             "once the API answers: fab resume",

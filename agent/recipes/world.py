@@ -24,7 +24,7 @@ class World:
     that looked in the step before, `guarded` the one whose peer port is guarded. quorate: reads
     are answered. seed: the host whose membership was rewritten; born: it was started again.
     cleaned: the leases of API servers that a snapshot held are gone. renewed: hosts whose control
-    plane was restarted.
+    plane was restarted. api: what was done through the Kubernetes API, in words.
     """
 
     voters: set[str]
@@ -54,6 +54,7 @@ class World:
     born: bool = False
     cleaned: bool = False
     renewed: set[str] = field(default_factory=set)
+    api: set[str] = field(default_factory=set)
 
     def copy(self) -> World:
         """A world that goes its own way from here."""

@@ -18,6 +18,7 @@ from coordinator.agent_file import build_agent
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
 from coordinator.inventory import gather
+from coordinator.kubeconfig import read_kubeconfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Options:
     hosts_from: str = ""
     ssh_password: str = ""
     jump_password: str = ""
+    kubeconfig: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
         sudo_password=options.sudo_password,
     )
     fleet = Fleet(inventory.hosts, build_agent(), access, inventory.complete)
+    fleet.kubeconfig = read_kubeconfig(options.kubeconfig) if options.kubeconfig else ""
     try:
         observations = fleet.observe()
         surveyed = sum(o.survey is not None for o in observations)

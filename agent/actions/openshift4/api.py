@@ -5,12 +5,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from agent.actions.base import Context, wait_for
 from agent.errors import Paused, Timeout
 from agent.kube.access import node_access
-from agent.kube.client import Kube
+from agent.kube.client import Kube, Patience
 from agent.platforms.openshift4 import LOCAL_KUBECONFIG
 
 _FOLDER = posixpath.dirname(LOCAL_KUBECONFIG)
@@ -25,6 +24,8 @@ GIVEN = "kubeconfig"
 CLUSTER = "cluster"
 """The name of the one object of a kind that a cluster has one of."""
 
+PATIENCE = Patience()
+
 INTERVAL = 1.0
 """Seconds between two looks at the API: each is a process of its own."""
 
@@ -33,7 +34,7 @@ INTERVAL = 1.0
 def asking(ctx: Context, name: str) -> Iterator[Kube]:
     """The API for one step; name: of its action, for what is said where the API will not."""
     with node_access(ctx.host, NODE_KUBECONFIGS, ctx.secrets.get(GIVEN, "")) as access:
-        yield Kube(ctx.host, access, ctx.say, f"step {ctx.step} ({name}): ")
+        yield Kube(ctx.host, access, ctx.say, f"step {ctx.step} ({name}): ", PATIENCE)
 
 
 def wait_or_pause(
@@ -47,25 +48,3 @@ def wait_or_pause(
         return wait_for(ctx.say, what, probe, deadline, INTERVAL)
     except Timeout as error:
         raise Paused(error.seen, why, "fab resume   (it waits on, and repeats nothing)") from None
-
-
-def at(item: Any, *path: str) -> Any:
-    """A value inside an object of the API; None where any part of the way is missing."""
-    for part in path:
-        item = item.get(part) if isinstance(item, dict) else None
-    return item
-
-
-def text_at(item: Any, *path: str) -> str:
-    """The same as a text; empty for anything that is none."""
-    found = at(item, *path)
-    return found if isinstance(found, str) else ""
-
-
-def condition(item: Any, kind: str) -> str:
-    """The status of one of its conditions: True, False, Unknown; empty for none."""
-    rows = at(item, "status", "conditions")
-    for row in rows if isinstance(rows, list) else ():
-        if text_at(row, "type") == kind:
-            return text_at(row, "status")
-    return ""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from agent.actions.base import Action, Context, Data
-from agent.actions.openshift4.api import CLUSTER, asking, at
+from agent.actions.openshift4.api import CLUSTER, asking
 from agent.errors import PreconditionFailed, StepFailed
 from agent.kube.client import Kube, Object
+from agent.kube.objects import at, ready_pods
 from agent.kube.paths import ETCDS
 from agent.model.codec import canonical, parse_json
 
@@ -19,9 +20,13 @@ NOTE = "etcd-rescue/overrides-before"
 
 @dataclass(frozen=True)
 class GuardArgs:
-    """enabled: False switches the guard off, True on again."""
+    """enabled: False switches the guard off, True gives back what was there before that.
+
+    unless_pods: it is left on where this many etcd pods are ready; 0: it is switched off anyway.
+    """
 
     enabled: bool
+    unless_pods: int = 0
 
 
 def read_etcd(kube: Kube) -> Object:
@@ -65,6 +70,10 @@ def give_back(etcd: Object) -> Object:
     }
 
 
+def _is_needless(kube: Kube, args: GuardArgs) -> bool:
+    return bool(args.unless_pods) and len(ready_pods(kube)) >= args.unless_pods
+
+
 class SetQuorumGuard(Action[GuardArgs]):
     """What was there is noted on the object itself: the step that gives it back is another one."""
 
@@ -83,12 +92,18 @@ class SetQuorumGuard(Action[GuardArgs]):
     def is_done(self, ctx: Context, args: GuardArgs, undo: Optional[Data]) -> bool:
         with asking(ctx, self.name) as kube:
             etcd = read_etcd(kube)
-        is_noted = _noted(etcd) is not False
-        return not is_noted if args.enabled else is_noted and at(_overrides(etcd), OVERRIDE) is True
+            is_noted = _noted(etcd) is not False
+            if args.enabled or (not is_noted and _is_needless(kube, args)):
+                return not is_noted
+        return is_noted and at(_overrides(etcd), OVERRIDE) is True
 
     def act(self, ctx: Context, args: GuardArgs, undo: Data) -> Data:
         with asking(ctx, self.name) as kube:
             etcd = read_etcd(kube)
+            if args.enabled and _noted(etcd) is False:
+                return {"guard": "was not switched off"}
+            if not args.enabled and _is_needless(kube, args):
+                return {"guard": "left on"}
             kube.patch(ETCDS, CLUSTER, give_back(etcd) if args.enabled else switch_off(etcd))
         return {"guard": "as it was" if args.enabled else "off"}
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from agent.actions.base import Action, Context, Data
-from agent.actions.openshift4.api import asking, at, condition, text_at, wait_or_pause
+from agent.actions.openshift4.api import asking, wait_or_pause
 from agent.actions.openshift4.secrets import require_no_member
 from agent.errors import Paused, PreconditionFailed, StepFailed
 from agent.kube.client import Kube, Object
+from agent.kube.objects import at, condition, ready_nodes, text_at
 from agent.kube.paths import ETCDS as ETCD_OPERATORS
-from agent.kube.paths import MACHINES, NODES, SECRETS, Resource
-from agent.model.facts.openshift4 import CONTROL_PLANE, REPLACES, ROLE
+from agent.kube.paths import MACHINES, NODES, PODS, SECRETS, Resource
+from agent.model.facts.openshift4 import REPLACES, ROLE
 
 _NEEDS: dict[str, Resource] = {
-    "secrets": SECRETS, "etcds": ETCD_OPERATORS, "machines": MACHINES, "nodes": NODES,
+    "secrets": SECRETS, "etcds": ETCD_OPERATORS, "machines": MACHINES, "nodes": NODES, "pods": PODS,
 }  # fmt: skip
 
 
@@ -272,19 +273,3 @@ class WaitControlPlane(Action[ControlPlaneArgs]):
             except Paused as error:
                 raise Paused(error.seen, args.todo, "when the node is ready: fab resume") from None
         return {"nodes": seen}
-
-
-def ready_nodes(kube: Kube) -> list[str]:
-    """Names of control-plane nodes that are ready, sorted."""
-    nodes = kube.list(NODES) or []
-    return sorted(
-        text_at(node, "metadata", "name")
-        for node in nodes
-        if is_control_plane(node) and condition(node, "Ready") == "True"
-    )
-
-
-def is_control_plane(node: Object) -> bool:
-    """Whether a node carries one of the two labels that say so."""
-    labels = at(node, "metadata", "labels")
-    return isinstance(labels, dict) and any(label in labels for label in CONTROL_PLANE)

@@ -9,22 +9,12 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.definitions import current_config
 from agent.actions.members import _serving, local_client
-from agent.actions.openshift4.api import (
-    CLUSTER,
-    INTERVAL,
-    asking,
-    at,
-    condition,
-    text_at,
-    wait_or_pause,
-)
+from agent.actions.openshift4.api import CLUSTER, INTERVAL, asking, wait_or_pause
 from agent.actions.openshift4.guard import read_etcd
 from agent.errors import PreconditionFailed, RescueError, StepFailed, Timeout
 from agent.kube.client import Kube, Object
-from agent.kube.paths import CONFIG_MAPS, ETCDS, PODS
-
-POD_LABEL = "etcd=true"
-"""Of cluster-etcd-operator's bindata/etcd/pod.yaml; guard pods have another one."""
+from agent.kube.objects import at, ready_pods, text_at
+from agent.kube.paths import CONFIG_MAPS, ETCDS
 
 
 @dataclass(frozen=True)
@@ -49,20 +39,6 @@ class RolloutArgs:
     nodes: tuple[str, ...]
     deadline: float = 900.0
     members: int = 0
-
-
-def ready_pods(kube: Kube) -> dict[str, Object]:
-    """Node → its etcd pod, of those that run and are ready."""
-    pods = [p for p in kube.list(PODS, POD_LABEL) or () if _is_ready(p)]
-    return {text_at(pod, "spec", "nodeName"): pod for pod in pods}
-
-
-def _is_ready(pod: Object) -> bool:
-    return (
-        text_at(pod, "status", "phase") == "Running"
-        and condition(pod, "Ready") == "True"
-        and not at(pod, "metadata", "deletionTimestamp")
-    )
 
 
 def _members(ctx: Context) -> tuple[int, int]:

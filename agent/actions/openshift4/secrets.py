@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions.base import Action, Context, Data
 from agent.actions.members import local_client
-from agent.actions.openshift4.api import asking, text_at
+from agent.actions.openshift4.api import asking
 from agent.errors import PreconditionFailed, StepFailed
 from agent.kube.client import Kube
+from agent.kube.objects import text_at
 from agent.kube.paths import ETCD_NAMESPACE, SECRETS
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -37,8 +39,8 @@ def names_of(node: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{node}" for prefix in PREFIXES)
 
 
-def require_no_member(ctx: Context, node: str) -> None:
-    """Raise PreconditionFailed where a member has this name now."""
+def require_no_member(ctx: Context, node: str) -> tuple[str, ...]:
+    """Give the names of all members; raise PreconditionFailed where one has this name now."""
     with local_client(ctx) as client:
         members = client.members(linearizable=True)
     found = next((m for m in members if m.name == node), None)
@@ -48,6 +50,23 @@ def require_no_member(ctx: Context, node: str) -> None:
             "what belongs to a member is cleaned up only once etcd has let it go",
             f"fab rescue-node {node}",
         )
+    return tuple(m.name for m in members if m.name)
+
+
+def require_own(node: str, members: Sequence[str]) -> None:
+    """Raise PreconditionFailed where a secret by one of these names is a living member's, too.
+
+    etcd-serving-metrics-NODE is also what the serving certificate of a node metrics-NODE is called.
+    """
+    for other in members:
+        shared = sorted(set(names_of(node)) & set(names_of(other)))
+        if shared:
+            raise PreconditionFailed(
+                f"secret {shared[0]} is also the one of member {other}",
+                "which of the two it is for cannot be told by its name",
+                f"oc describe secret -n {ETCD_NAMESPACE} {shared[0]}; then delete by hand what is "
+                f"of {node}, and: fab resume",
+            )
 
 
 def _uids(kube: Kube, node: str) -> dict[str, str]:
@@ -64,7 +83,7 @@ class DeleteMemberSecrets(Action[SecretsArgs]):
 
     def check(self, ctx: Context, args: SecretsArgs) -> None:
         names_of(args.node)
-        require_no_member(ctx, args.node)
+        require_own(args.node, require_no_member(ctx, args.node))
 
     def prepare(self, ctx: Context, args: SecretsArgs) -> Data:
         with asking(ctx, self.name) as kube:

@@ -41,3 +41,9 @@ SPECS = (
         effects=False,
     ),
 )
+
+ON_THE_API = frozenset(
+    {"set_quorum_guard", "delete_member_secrets", "force_redeployment", "wait_etcd_rollout"}
+    | {spec.name for spec in SPECS}
+)
+"""Actions that ask the Kubernetes API, with the node's own kubeconfig or with the operator's."""
