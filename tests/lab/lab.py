@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -28,8 +29,10 @@ from tests.lab.etcd_client import EtcdClient, Member
 from tests.lab.etcd_versions import VERSIONS
 from tests.lab.host import Host, wait_until
 from tests.lab.kubelet.timing import KubeletTiming
+from tests.lab.openshift4 import api_on_hosts
 from tests.lab.openshift4 import base as base4
 from tests.lab.openshift4 import layout as layout4
+from tests.lab.openshift4.credentials import ApiCredentials
 from tests.lab.openshift311 import layout as layout311
 from tests.lab.options import LabOptions
 from tests.lab.paths import STATE_DIR
@@ -58,6 +61,8 @@ class Lab:
                 owner = units.owner_of(self._unit_conf(), index)
                 disk_options = replace(disk_options, data_owner=owner)
                 binds[units.PROGRAMS] = self.etcd_dir / "bin"
+            if options.layout == "openshift4":
+                binds.update(api_on_hosts.binds())
             self.hosts[name] = Host(Disk(index, base, store, disk_options, binds, stores))
         self.lb: Host | None = None
         if options.layout == "openshift311":
@@ -180,11 +185,17 @@ class Lab:
         for host in self.hosts.values():
             host.disk.golden_data.symlink_to(golden / host.name)
 
+    @cached_property
+    def _api(self) -> ApiCredentials:
+        """Who may ask the API of hosts in OpenShift's layout."""
+        return ApiCredentials.make()
+
     def _write_etcd(self, host: Host, authorities: pki.Authorities) -> None:
         """What makes etcd run on a host, and its certificates."""
         if self.options.layout == "openshift4":
             every = [each.disk.pki for each in self.hosts.values()]
             layout4.write_host(host.disk, every, len(every), self.options.quota)
+            api_on_hosts.write(host.disk, self._api, len(every))
             return
         if self.options.layout == "openshift311":
             number = (self.etcd_dir / "number").read_text()

@@ -24,8 +24,8 @@ Description=the lab's API server
 After=network.target
 
 [Service]
-Environment=PYTHONHOME=/usr PYTHONPATH=/usr/lib/lab/kube PYTHONDONTWRITEBYTECODE=1
-ExecStart=/opt/lab-kubelet/kubelet -m api --config {_FOLDER}/config.json
+Environment=PYTHONPATH=/usr/lib/lab/kube PYTHONDONTWRITEBYTECODE=1
+ExecStart=/usr/bin/python3 -m api --config {_FOLDER}/config.json
 Restart=always
 RestartSec=0.2
 
