@@ -47,7 +47,9 @@ class Agent:
     def _adopt(self, pods: list[StaticPod]) -> None:
         """Go on with running pods; end those whose manifest went away meanwhile."""
         wanted = {pod.uid for pod in pods}
-        running = {s.uid: s for s in runtime.list_sandboxes() if s.ready and s.uid}
+        # Of an API's pods it knows nothing after its start: it leaves them alone until it does.
+        found = [s for s in runtime.list_sandboxes() if s.ready and s.uid and s.source != "api"]
+        running = {s.uid: s for s in found}
         for uid, sandbox in running.items():
             if uid not in wanted:
                 orphan = StaticPod(

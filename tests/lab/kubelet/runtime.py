@@ -29,6 +29,7 @@ class Sandbox:
     namespace: str
     ready: bool
     attempt: int
+    source: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def list_sandboxes(uid: str | None = None) -> list[Sandbox]:
             namespace=item["labels"].get(POD_NAMESPACE, ""),
             ready=item["state"] == "SANDBOX_READY",
             attempt=int(item["metadata"]["attempt"]),
+            source=item["annotations"].get("kubernetes.io/config.source", ""),
         )
         for item in items
     ]
