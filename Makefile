@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent image runtime runtime-lock format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -55,9 +55,14 @@ soak: .venv/ready lab
 # Installs the lab's packages and makes its root file system, once; quick when all is there.
 lab: .venv/ready
 	@if [ "$$(id -u)" = 0 ]; then tests/lab/setup.sh; else echo "lab: needs root; its tests will say so"; fi
+	@$(PY) -m bundle.wheels
 
 agent: .venv/ready
 	$(PY) -m coordinator.agent_file
+
+# One archive for a machine without a network: make bundle, or make bundle SIGN=KEY to sign it.
+bundle: .venv/ready runtime image
+	.venv/bin/fab bundle $(if $(SIGN),--sign $(SIGN))
 
 # The debug-pod image as one file, with no container engine: make image, or MACHINES=all.
 image: .venv/ready

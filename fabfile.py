@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
+from coordinator.tasks import bundle as bundles
 from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
 from coordinator.tasks import restore as restoring
 from coordinator.tasks import settings as view
@@ -213,6 +214,24 @@ def remove_timer(options: Options, host: str | None = None) -> None:
 def timer_status(options: Options, host: str | None = None) -> None:
     """Say when each host takes its next snapshot, and what it has."""
     timer.timer_status(options, host or "")
+
+
+@command(
+    "output", repeated=("python", "machine"),
+    to="the directory that gets the archive (default: dist)",
+    sign="the SSH key that signs it (default: unsigned)",
+    python="another Python of operators, as 3.12 (repeat for each)",
+    machine="machines of hosts, as x86_64 (repeat for each; default: like this one)",
+)  # fmt: skip
+def bundle(
+    options: Options,
+    python: tuple[str, ...],
+    machine: tuple[str, ...],
+    to: str = "dist",
+    sign: str = "",
+) -> None:
+    """Make one archive with everything for a machine without a network."""
+    bundles.bundle(options, to, sign, python, machine)
 
 
 @command(*LOOKING, plan="the plan's ID or its beginning")

@@ -27,6 +27,9 @@ OLDEST_PYTHON = "3.9"
 RECIPE = 1
 """Grows when this module makes another file out of the same content."""
 
+CARRIED = "ETCD_RESCUE_AGENT_DIR"
+"""The variable that names a directory of agents made beforehand: then none is built."""
+
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _NOT_NEEDED_DIRS = {"tests", "__pycache__", "_yaml"}
 _NOT_NEEDED_FILES = {
@@ -58,6 +61,8 @@ def build_agent(
     are not exact pins, CommandFailed where a package is neither installed here nor to be had.
     """
     machine = machine or platform.machine()
+    if CARRIED in os.environ:
+        return _carried(Path(os.environ[CARRIED]), machine)
     content = _content_hash(sources, constraints, machine)
     name = "rescue-agent" if machine == platform.machine() else f"rescue-agent-{machine}"
     path = output_dir / f"{name}.pyz"
@@ -69,6 +74,19 @@ def build_agent(
         made = _build(Path(work), sources, read_pins(constraints), machine)
         made.replace(path)
     return _remember(path, content, machine)
+
+
+def _carried(folder: Path, machine: str) -> AgentFile:
+    """The agent that a bundle brought. Raises UsageError where it has none for this machine."""
+    path = folder / f"rescue-agent-{machine}.pyz"
+    try:
+        return _describe(path, machine)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}: this bundle has no agent for {machine}",
+            "an agent is made in a checkout, and carried from there",
+            f"fab bundle --machine {machine}   (in a checkout)",
+        ) from None
 
 
 def read_pins(constraints: Path) -> dict[str, str]:
