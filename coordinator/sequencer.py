@@ -11,9 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.errors import Damaged, Locked, Paused, Refused, RescueError, Unreachable, UsageError
+from agent.errors import (
+    ApiUnavailable,
+    Damaged,
+    Locked,
+    Paused,
+    Refused,
+    RescueError,
+    Unreachable,
+    UsageError,
+)
 from agent.model.catalog import CATALOG
-from agent.model.plan import Plan, Stage, Step, plan_to_plain
+from agent.model.plan import KUBERNETES_API, Plan, Stage, Step, plan_to_plain
 from agent.model.signed import Policy, Signed
 from agent.recipes.parts import left_in
 from coordinator.channel import fan_out
@@ -154,17 +163,30 @@ class Sequencer:
                 continue
             absent = [host for host in stage.waits_for if not self._is_here(host)]
             if absent:
-                self.report.put_off += [h for h in absent if h not in self.report.put_off]
+                api = [*stage.without_api()] if KUBERNETES_API in absent else []
+                self._put_off([*absent, *api])
                 note = f"put off: {', '.join(absent)} cannot be reached"
                 self._listener.stage(number, total, stage, note)
                 continue
             self._listener.stage(number, total, stage)
-            self._run_stage(stage)
+            try:
+                self._run_stage(stage)
+            except ApiUnavailable as error:
+                if KUBERNETES_API not in stage.waits_for:
+                    raise
+                self._put_off(stage.without_api())
+                self._listener.stage(number, total, stage, f"put off: {error.seen}")
         return self.report
+
+    def _put_off(self, names: Sequence[str]) -> None:
+        """Go on without these: hosts whose part waits for the API are not held to the promise."""
+        self.report.put_off += [name for name in names if name not in self.report.put_off]
 
     def _is_here(self, host: str) -> bool:
         if host in self.report.put_off:
             return False
+        if host == KUBERNETES_API:  # each step asks it itself
+            return True
         if not self._fleet.is_up(host):
             return False
         if host not in self._begun:
@@ -236,6 +258,8 @@ class Sequencer:
         """Close the plan everywhere and give the locks back. Raises Paused where steps are left."""
         if self.report.put_off:
             absent = list(dict.fromkeys(self.report.put_off))
+            if KUBERNETES_API in absent:
+                raise _api_silent([name for name in absent if name != KUBERNETES_API])
             drop = " ".join(f"--drop {host}" for host in absent)
             raise Paused(
                 f"done as far as can be: {', '.join(absent)} did not answer",
@@ -321,3 +345,13 @@ class Sequencer:
             stage.waits_for for stage in self._plan.stages for s in stage.steps if s.host == host
         ]
         return any(not waits_for for waits_for in needs)
+
+
+def _api_silent(hosts: Sequence[str]) -> Paused:
+    """How a plan ends for now whose last stages wait for the Kubernetes API. hosts: theirs, too."""
+    tail = f"; {', '.join(hosts)} waits for that" if hosts else ""
+    return Paused(
+        f"done as far as can be: the Kubernetes API does not answer{tail}",
+        "etcd serves; what is left goes through the API, and is kept in the hosts' journals",
+        f"when it answers (oc get nodes): fab resume   (never: fab resume --drop {KUBERNETES_API})",
+    )

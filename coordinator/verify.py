@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.diagnosis.cluster import diagnose
 from agent.errors import RescueError, StepFailed
-from agent.model.plan import Plan
+from agent.model.plan import KUBERNETES_API, Plan
 from agent.model.verdict import Diagnosis
 from agent.recipes.promise import broken_promise
 from coordinator.channel import fan_out
@@ -73,7 +73,9 @@ def _outcome(plan: Plan, done: Report, diagnosis: Diagnosis) -> dict[str, Any]:
     words = [f"{diagnosis.serving}/{total} voters serve"]
     words += [f"revision {max((m.revision for m in diagnosis.members), default=0)}"]
     words += [f"outage {outage:.1f} s"] if outage is not None else []
-    words += [f"still to rejoin: {', '.join(dict.fromkeys(done.put_off))}"] if done.put_off else []
+    left = [name for name in dict.fromkeys(done.put_off) if name != KUBERNETES_API]
+    words += [f"still to rejoin: {', '.join(left)}"] if left else []
+    words += ["the API's part is still to do"] if KUBERNETES_API in done.put_off else []
     return {
         "plan": plan.id,
         "recipe": plan.recipe,

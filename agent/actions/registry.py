@@ -23,6 +23,7 @@ from agent.actions import (
     services,
 )
 from agent.actions.base import Action
+from agent.actions.openshift4 import ACTIONS as OPENSHIFT4
 from agent.actions.timer import install as timer
 from agent.errors import UsageError
 
@@ -66,6 +67,7 @@ _ALL: tuple[Action[Any], ...] = (
     edits.ClearForceNewCluster(),
     timer.InstallTimer(),
     timer.RemoveTimer(),
+    *OPENSHIFT4,
 )
 
 ACTIONS: dict[str, Action[Any]] = {action.name: action for action in _ALL}

@@ -145,11 +145,11 @@ class WaitServing(Action[ServeArgs]):
         require_in_place(ctx)
 
     def is_done(self, ctx: Context, args: ServeArgs, undo: Optional[Data]) -> bool:
-        return self._probe(ctx, args)[0]
+        return self.probe(ctx, args)[0]
 
     def act(self, ctx: Context, args: ServeArgs, undo: Data) -> Data:
         def probe() -> tuple[bool, str]:
-            return self._probe(ctx, args)
+            return self.probe(ctx, args)
 
         seen = wait_for(
             ctx.say,
@@ -160,7 +160,8 @@ class WaitServing(Action[ServeArgs]):
         )
         return {"seen": seen}
 
-    def _probe(self, ctx: Context, args: ServeArgs) -> tuple[bool, str]:
+    def probe(self, ctx: Context, args: ServeArgs) -> tuple[bool, str]:
+        """Whether it serves as asked, and what is seen."""
         config = current_config(ctx)
         try:
             files = real_files(ctx.host, config.client_tls)

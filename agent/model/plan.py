@@ -45,6 +45,11 @@ class Stage:
     waits_for: tuple[str, ...] = ()
     parallel: bool = False
 
+    def without_api(self) -> tuple[str, ...]:
+        """Who is put off where the API does not answer: it, and hosts that do their part here."""
+        own = {step.host for step in self.steps}
+        return tuple(name for name in self.waits_for if name == KUBERNETES_API or name in own)
+
 
 @dataclass(frozen=True)
 class Promise:

@@ -11,6 +11,7 @@ from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis, MemberState, Refusal
 from agent.recipes.clear_alarm import clear_alarm
 from agent.recipes.cluster import Cluster
+from agent.recipes.openshift4 import is_openshift4, rescue_member
 from agent.recipes.renew_certificates import renew_certificates
 from agent.recipes.replace_member import remove_member, replace_member
 from agent.recipes.reseed import reseed
@@ -66,6 +67,8 @@ def plan_of(
     """
     diagnosis = diagnose(observations, lost)
     cluster = Cluster(diagnosis, tuple(observations))
+    if recipe == "replace-member" and is_openshift4(cluster):
+        return rescue_member(cluster, target, created)
     if recipe == "replace-member":
         return replace_member(cluster, target, created)
     if recipe == "restart-member":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from agent.errors import RescueError
 from agent.model.catalog import CATALOG
-from agent.model.plan import Plan, Stage, Step
+from agent.model.plan import KUBERNETES_API, Plan, Stage, Step
 from agent.recipes.arguments import check_arguments
 from agent.recipes.cluster import Cluster
 from agent.recipes.rules import RULES
@@ -64,7 +64,7 @@ def _outcomes(scene: Scene, found: list[str]) -> list[tuple[World, frozenset[str
             if off & set(stage.waits_for):
                 after.append((world, off))
                 continue
-            after += [(world.copy(), off | {host}) for host in _may_be_put_off(stage, passed)]
+            after += [(world.copy(), off | gone) for gone in _may_be_put_off(stage, passed)]
             found += _untouched(stage, off)
             found += _walk(world, stage, scene)
             after.append((world, off))
@@ -73,14 +73,18 @@ def _outcomes(scene: Scene, found: list[str]) -> list[tuple[World, frozenset[str
     return worlds
 
 
-def _may_be_put_off(stage: Stage, passed: set[str]) -> list[str]:
-    """Hosts that may be away from this stage on.
+def _may_be_put_off(stage: Stage, passed: set[str]) -> list[set[str]]:
+    """Hosts that may be away from this stage on; without the API, none of its hosts come back.
 
     A stage that only tidies asks for the quorum itself, and leaving it out changes nothing.
     """
     if all(step.action in _TIDYING for step in stage.steps):
         return []
-    return [host for host in stage.waits_for if host not in passed]
+    return [
+        {*stage.without_api()} if name == KUBERNETES_API else {name}
+        for name in stage.waits_for
+        if name not in passed
+    ]
 
 
 def _untouched(stage: Stage, off: frozenset[str]) -> Iterator[str]:

@@ -48,9 +48,9 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
     """
     verdict = cluster.verdict(host)
     host = verdict.host
-    _require_replaceable(cluster, verdict)
+    require_replaceable(cluster, verdict)
     acting = acting_host(cluster, host)
-    _require_quorum(cluster, verdict)
+    require_quorum(cluster, verdict)
     builder = PlanBuilder("replace-member", f"{host}: {verdict.why}", cluster.addresses)
     builder.stage(
         "Prepare, with nothing stopped",
@@ -66,13 +66,13 @@ def replace_member(cluster: Cluster, host: str, created: float) -> Plan:
     )
     _renew(builder, cluster, verdict)
     title = f"Take the old member of {host} out" if verdict.id else f"Fence {host}"
-    builder.stage(title, _take_out(builder, cluster, verdict, acting))
+    builder.stage(title, take_out(builder, cluster, verdict, acting))
     serving = [h for h in reversed(cluster.serving()) if h != host]  # the acting one first
     rejoin(builder, cluster, host, serving, acting)
     _clear_alarm(builder, cluster, verdict, acting)
     voters = [m.host for m in cluster.voters() if m.host != host]
     tidy_manifests(builder, cluster, [*voters, host], [*sorted(serving), host])
-    promise = _promise(cluster, (*sorted(serving), host))
+    promise = promise_of(cluster, (*sorted(serving), host))
     return builder.build(created, promise)
 
 
@@ -101,7 +101,7 @@ def _clear_alarm(
     builder.stage(title, [step], waits_for=[verdict.host])
 
 
-def _take_out(
+def take_out(
     builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict, acting: str
 ) -> list[Step]:
     """Fence the host, then remove its member: what is removed can no longer come back.
@@ -134,7 +134,8 @@ def _listed(cluster: Cluster, verdict: MemberVerdict) -> Optional[Member]:
     return next((m for m in cluster.members if verdict.id and m.id == verdict.id), None)
 
 
-def _require_replaceable(cluster: Cluster, verdict: MemberVerdict) -> None:
+def require_replaceable(cluster: Cluster, verdict: MemberVerdict) -> None:
+    """Raise Refused where nothing can be done on the host, or nothing has to be."""
     host = verdict.host
     if cluster.survey(host) is None:
         raise Refused(
@@ -165,7 +166,7 @@ def _require_replaceable(cluster: Cluster, verdict: MemberVerdict) -> None:
         )
 
 
-def _require_quorum(cluster: Cluster, verdict: MemberVerdict) -> None:
+def require_quorum(cluster: Cluster, verdict: MemberVerdict) -> None:
     """Every change of this recipe, computed before and after."""
 
     def remove(voters: int, healthy: int) -> Change:
@@ -190,7 +191,7 @@ def _next_for(cluster: Cluster, verdict: MemberVerdict) -> str:
     return f"fab rescue-node {other.host}" if other else "fab snapshot, then: fab diagnose"
 
 
-def _promise(cluster: Cluster, voters: tuple[str, ...]) -> Promise:
+def promise_of(cluster: Cluster, voters: tuple[str, ...]) -> Promise:
     """These serve at the end, at least at the revision that is served now."""
     return Promise(voters, cluster.diagnosis.cluster_id, cluster.revision(cluster.serving()))
 
@@ -222,7 +223,7 @@ def remove_member(cluster: Cluster, name: str, created: float) -> Plan:
     serving = sorted(cluster.serving())
     voters = [m.host for m in cluster.voters() if m.host != verdict.host]
     tidy_manifests(builder, cluster, voters, serving)
-    return builder.build(created, _promise(cluster, tuple(serving)), declared_lost=(verdict.host,))
+    return builder.build(created, promise_of(cluster, tuple(serving)), declared_lost=(verdict.host,))
 
 
 def _require_gone(cluster: Cluster, verdict: MemberVerdict) -> None:

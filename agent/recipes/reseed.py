@@ -17,6 +17,7 @@ from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import CLIENT_PORT, PEER_PORT, Cluster, Definition, port_of
+from agent.recipes.openshift4 import roll_out
 from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoin
 
 Endpoint = tuple[str, str, int]
@@ -66,6 +67,7 @@ def reseed(
         rejoin(builder, cluster, host, members, acting=seed.host)
         members.append(host)
     tidy_manifests(builder, cluster, members, members)
+    roll_out(builder, cluster, seed.host, members, created)
     revision = cluster.verdict(seed.host).revision
     promise = Promise(tuple(members), diagnosis.cluster_id, revision)
     return builder.build(created, promise, (*diagnosis.losses, *left), declared_lost)

@@ -17,6 +17,19 @@ SPECS = (
         "nothing: a set is only added, and stays",
     ),
     ActionSpec(
+        "await_member",
+        "wait until the etcd operator has made this host a member again, and it serves",
+        "its old member is out, its old data in quarantine, a redeployment was forced",
+        "nothing: it only waits, and keeps the parked definition for the record",
+        final=True,
+    ),
+    ActionSpec(
+        "restore_static_resources",
+        "put the static pod resources of the backup set back that are missing here",
+        "the archive is the one that the plan was made for",
+        "take them away again",
+    ),
+    ActionSpec(
         "set_quorum_guard",
         "switch the etcd operator's quorum guard off, or on again",
         "the API answers",
@@ -46,6 +59,8 @@ SPECS = (
 
 take_backup_set: folder (str, a directory of the host; the set lies in it, named by `stamp`), stamp
 (str, YYYY-mm-dd_HHMMSS).
+await_member: deadline (float seconds, default 900).
+restore_static_resources: archive (str, a path of the host), sha256 (str, of the archive).
 set_quorum_guard: enabled (bool; False sets useUnsupportedUnsafeNonHANonProductionUnstableEtcd, True
 takes it away and leaves other overrides alone).
 delete_member_secrets: node (str): etcd-peer-NODE, etcd-serving-NODE, etcd-serving-metrics-NODE.

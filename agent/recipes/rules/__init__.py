@@ -24,6 +24,9 @@ from agent.recipes.rules.membership import (
     member_remove,
     set_initial_cluster,
 )
+from agent.recipes.rules.openshift4 import HOST_RULES
+from agent.recipes.rules.openshift4_api import API_RULES
+from agent.recipes.rules.openshift4_machine import MACHINE_RULES
 from agent.recipes.rules.restoring import RESTORES
 from agent.recipes.rules.stopping import (
     fence,
@@ -62,6 +65,7 @@ RULES: dict[str, Rule] = {
         member_remove, member_add_learner, member_promote, set_initial_cluster,
         install_timer, remove_timer,
         *RESTORES,
+        *HOST_RULES, *API_RULES, *MACHINE_RULES,
     )
 }  # fmt: skip
 """Action → rule. What has none (the flag by itself, data brought back) is no part of a recipe."""
