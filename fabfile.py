@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
 from coordinator.tasks import bundle as bundles
+from coordinator.tasks import carried as consoles
 from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
 from coordinator.tasks import restore as restoring
 from coordinator.tasks import settings as view
@@ -232,6 +233,15 @@ def bundle(
 ) -> None:
     """Make one archive with everything for a machine without a network."""
     bundles.bundle(options, to, sign, python, machine)
+
+
+def _import(options: Options, place: str) -> None:
+    """Take what consoles wrote and somebody carried here; diagnose, journal and resume know it."""
+    consoles.import_files(options.output, place)
+
+
+_import.__name__ = "import"  # which no function may be called
+take = command("output", place="a file carried-HOST.json, or the directory they lie in")(_import)
 
 
 @command(*LOOKING, plan="the plan's ID or its beginning")

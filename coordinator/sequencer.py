@@ -85,14 +85,20 @@ class Sequencer:
         listener: Listener,
         signed: Signed | None = None,
         policy: Policy | None = None,
+        proved: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        """Take the plan; signed: its signature, if there is one; policy: what cluster.yaml says."""
+        """Take the plan; signed: its signature, if there is one; policy: what cluster.yaml says.
+
+        proved: host → steps that a journal carried from it proves done, for as long as the host
+        itself does not answer.
+        """
         self._fleet, self._plan, self._listener = fleet, plan, listener
         self._who = {"signed": signed, "policy": policy}
         self._token = 0
         self._run_id = secrets.token_hex(8)
         self._begun: set[str] = set()
         self._new: set[str] = set()
+        self._proved = dict(proved or {})
         self.report = Report()
 
     def _hosts(self) -> list[str]:
@@ -120,13 +126,15 @@ class Sequencer:
         except RescueError:
             self._end("rolled-back", self._new)
             raise
+        for host in [h for h in self._proved if h not in self._begun]:
+            self.report.done |= set(self._proved[host])
 
     def _refuse_unless_known(self, errors: Mapping[str, RescueError | None]) -> None:
         """Raise why the locks of hosts with steps cannot be read, where the plan cannot wait."""
         for error in errors.values():
             if error is not None and not isinstance(error, Unreachable):
                 raise error  # it answers, and says itself what is wrong there
-        silent = [host for host in errors if self._touched(host)]
+        silent = [host for host in errors if self._touched(host) and not self._is_proved(host)]
         if silent:
             first = errors[silent[0]]
             raise Unreachable(
@@ -135,6 +143,13 @@ class Sequencer:
                 "the plan has steps there, and whether they are done is known only there",
                 f"make it reachable; gone for good: fab resume --drop {silent[0]}",
             )
+
+    def _is_proved(self, host: str) -> bool:
+        """Whether all that could have been run on a host is known to be done there."""
+        due = {
+            s.id for g in self._plan.stages if not g.waits_for for s in g.steps if s.host == host
+        }
+        return host in self._proved and due <= set(self._proved[host])
 
     def _tell_unlocked(self, errors: Mapping[str, RescueError | None]) -> None:
         """Name the hosts without steps that cannot be locked; raise where a lock is unreadable."""
@@ -151,6 +166,7 @@ class Sequencer:
 
     def _note_begun(self, host: str, answer: dict[str, Any]) -> None:
         self._begun.add(host)
+        self.report.done -= set(self._proved.pop(host, ()))  # it says itself what is done
         self.report.done |= set(answer["done"])
         if answer["new"]:  # else it was open before, and is not ours alone to close
             self._new.add(host)
@@ -206,7 +222,7 @@ class Sequencer:
 
     def _run_stage(self, stage: Stage) -> None:
         """Run what is left of a stage; different hosts at the same time where it is parallel."""
-        todo = left_in(stage, self.report.done)
+        todo = [s for s in left_in(stage, self.report.done) if self._can_run(s)]
         if not stage.parallel:
             for step in todo:
                 self._run_step(step)
@@ -220,6 +236,10 @@ class Sequencer:
         failures = [e for e in fan_out(by_host, run_host).values() if isinstance(e, RescueError)]
         if failures:
             raise failures[0]
+
+    def _can_run(self, step: Step) -> bool:
+        """Whether to run it: no look is repeated on a host that only its journal tells of."""
+        return step.host in self._begun or step.id not in self.report.done
 
     def _run_step(self, step: Step) -> None:
         start = time.monotonic()

@@ -12,6 +12,7 @@ from agent.errors import Refused, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.facts import Observation, Survey
 from agent.model.plan import Plan, Step
+from agent.recipes.parts import name_in
 from agent.records.carried import Carried
 from agent.records.journal import History, Journal
 
@@ -99,14 +100,6 @@ def _require_not_behind(plan: Plan, own: Optional[Journal], left: Carried) -> No
             "this disk is older than what it has done: a copy, or a restored one",
             "rescue-agent diagnose   (then make a new plan)",
         )
-
-
-def name_in(plan: Plan, survey: Survey) -> str:
-    """What a plan calls the host with this survey; empty where it does not know it."""
-    by_address = [n for n, address in plan.hosts.items() if address in survey.addresses]
-    if len(by_address) == 1:
-        return by_address[0]
-    return survey.hostname if survey.hostname in plan.hosts else ""
 
 
 def this_host(plan: Plan, survey: Survey, asked: str) -> str:

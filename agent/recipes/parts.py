@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.model.catalog import CATALOG
+from agent.model.facts import Survey
 from agent.model.plan import Plan, Stage, Step
 
 
@@ -100,6 +101,14 @@ def before(plan: Plan, step_id: str) -> list[Step]:
             if not stage.parallel or step.host == own.host:
                 found.append(step)
     return found
+
+
+def name_in(plan: Plan, survey: Survey) -> str:
+    """What a plan calls the host with this survey; empty where it does not know it."""
+    by_address = [n for n, address in plan.hosts.items() if address in survey.addresses]
+    if len(by_address) == 1:
+        return by_address[0]
+    return survey.hostname if survey.hostname in plan.hosts else ""
 
 
 def to_finish(plan: Plan, host: str, begun: Collection[str]) -> list[Step]:

@@ -6,24 +6,27 @@ from typing import Any
 
 from agent.errors import UsageError
 from coordinator import report
+from coordinator.tasks import carried
 from coordinator.tasks.common import Options, looking
 
 
 def survey(options: Options) -> None:
     """Show what is on every host."""
     with looking(options, blind=True) as looked:
-        report.emit(looked.observations, options.output, report.survey_table)
+        seen, _verdict = carried.filled_in(looked.observations, looked.diagnosis, options.lost)
+        report.emit(seen, options.output, report.survey_table)
 
 
 def diagnose(options: Options) -> None:
     """Show the state of every member and of the cluster, and what fits."""
     with looking(options, blind=True) as looked:
-        report.emit(looked.diagnosis, options.output, report.diagnosis_table)
+        _seen, verdict = carried.filled_in(looked.observations, looked.diagnosis, options.lost)
+        report.emit(verdict, options.output, report.diagnosis_table)
 
 
 def journal(options: Options, plan_id: str = "") -> None:
     """List the plans in all hosts' journals, or show the records of one."""
-    with looking(options) as looked:
+    with looking(options, blind=True) as looked:
         reached = [o.host for o in looked.observations if o.survey]
         rows: list[dict[str, Any]] = []
         for host in reached:
@@ -32,7 +35,8 @@ def journal(options: Options, plan_id: str = "") -> None:
                 rows += [{"host": host, **r} for r in looked.fleet.call(host, "journal", args)]
             except UsageError:
                 continue  # this host took no part in that plan
-        if plan_id and not rows:
+        rows += carried.journal_rows(plan_id, looked.observations)
+        if plan_id and reached and not rows:
             raise UsageError(f"no host knows a plan {plan_id!r}", next="fab journal")
         rows.sort(key=lambda row: float(row["time" if plan_id else "updated"]))
         report.emit(

@@ -10,6 +10,7 @@ from agent.model.plan import Plan, plan_from_plain
 from coordinator import report
 from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
+from coordinator.tasks import carried
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
 from coordinator.tasks.open_plans import stored_signature, tell_of_holders
@@ -52,8 +53,9 @@ def _sequencer(looked: Looked, plan: Plan) -> Sequencer:
     """Take a stored plan up, with the signature that some host's journal has of it."""
     tell_of_holders(looked, plan)
     return Sequencer(
-        looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy
-    )
+        looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy,
+        carried.proved(plan),
+    )  # fmt: skip
 
 
 def _stored_plan(looked: Looked, plan_id: str) -> Plan | None:

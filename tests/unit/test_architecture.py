@@ -127,7 +127,9 @@ ONE_WAY = [
 ]
 
 
-PLANNERS = [f"agent/entry/{name}.py" for name in ("applying", "planning", "undoing", "visit")]
+PLANNERS = [
+    f"agent/entry/{name}.py" for name in ("applying", "planning", "proofs", "undoing", "visit")
+]
 """What plans at a console, and knows the order of a plan's steps; a coordinator's agent loads none
 of them."""
 
