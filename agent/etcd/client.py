@@ -1,4 +1,4 @@
-"""etcd's v3 API through its JSON gateway, and the little that the peer port tells."""
+"""etcd's v3 API: through its JSON gateway, by gRPC where that is off; and what peer ports tell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from agent.etcd.answers import (
     word,
 )
 from agent.etcd.errors import Condition, EtcdError
-from agent.etcd.transport import Connection, RealFiles, failure
+from agent.etcd.transport import Connection, RealFiles, Reply, failure
 from agent.model.facts import Alarm, Member
 
 T = TypeVar("T")
@@ -58,8 +58,10 @@ class EtcdClient:
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.timeout = timeout
-        self._connection = Connection(self.endpoint, tls or RealFiles())
+        self._tls = tls or RealFiles()
+        self._connection = Connection(self.endpoint, self._tls)
         self._prefix = ""
+        self._by_grpc = False
 
     def close(self) -> None:
         """End the connection."""
@@ -248,30 +250,52 @@ class EtcdClient:
         parse: Callable[[dict[str, Any]], T],
         repeat: bool = True,
     ) -> T:
+        timeout = timeout or self.timeout
+        if not repeat and not (self._prefix or self._by_grpc):
+            # A gateway without its etcd may hang up in the middle of a write: what happened to it
+            # would not be known. So the way is found with a request that changes nothing.
+            self._post("maintenance/status", {}, timeout, parse_status)
+        if not self._by_grpc:
+            try:
+                return self._through_gateway(path, body, timeout, parse, repeat)
+            except EtcdError as error:
+                if error.condition is not Condition.NO_GATEWAY or self._prefix:
+                    raise
+        said = Reply(200, {}, self._ask(path, body, timeout))
+        self._by_grpc = True
+        return understood(self.endpoint, said, parse)
+
+    def _ask(self, path: str, body: dict[str, Any], timeout: float) -> bytes:
+        from agent.etcd.messages import ask
+
+        return ask(self.endpoint, self._tls, path, body, timeout)
+
+    def _through_gateway(
+        self,
+        path: str,
+        body: dict[str, Any],
+        timeout: float,
+        parse: Callable[[dict[str, Any]], T],
+        repeat: bool,
+    ) -> T:
         data = json.dumps(body).encode()
         for prefix in (self._prefix,) if self._prefix else _PREFIXES:
-            reply = self._connection.call(
-                "POST", f"{prefix}/{path}", data, timeout or self.timeout, repeat
-            )
+            reply = self._connection.call("POST", f"{prefix}/{path}", data, timeout, repeat)
             if reply.status == 200:
                 self._prefix = prefix
                 return understood(self.endpoint, reply, parse)
             error = failure(self.endpoint, reply)
+            if error.condition is Condition.NO_GATEWAY:
+                raise error
             if error.condition is not Condition.UNSUPPORTED:
                 self._prefix = prefix
                 raise error
         raise self._missing(path)
 
     def _missing(self, path: str) -> EtcdError:
-        if self._prefix:
-            seen = f"{self.endpoint}: this version has no /v3/{path} at its JSON gateway"
-            return EtcdError(seen, Condition.UNSUPPORTED)
-        return EtcdError(
-            f"{self.endpoint} answers HTTP, but not /v3/{path}",
-            Condition.NO_GATEWAY,
-            why="the JSON gateway is switched off, or etcd is older than 3.3",
-            next="set enable-grpc-gateway to true (--enable-grpc-gateway=true)",
-        )
+        condition = Condition.UNSUPPORTED if self._prefix else Condition.NO_GATEWAY
+        what = "this version has no" if self._prefix else "there is no"
+        return EtcdError(f"{self.endpoint}: {what} /v3/{path} at its JSON gateway", condition)
 
 
 def peer_members(peer_url: str, tls: RealFiles, timeout: float = 2.0) -> PeerView:

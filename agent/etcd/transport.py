@@ -170,7 +170,7 @@ class Connection:
             self._timed.deadline = deadline
             return self._http
         try:
-            raw = _connect(self._host, self._port, deadline)
+            raw = connect(self._host, self._port, deadline)
         except _TIMEOUTS:
             raise self._timeout(timeout, "accept the connection", sent=False) from None
         except OSError as error:
@@ -240,12 +240,7 @@ def failure(url: str, reply: Reply) -> EtcdError:
         condition = Condition.UNSUPPORTED
     else:
         condition = condition_of(code, message)
-    why = next = ""
-    if condition is Condition.NO_GATEWAY:
-        why = "its JSON gateway cannot connect to etcd itself"
-        next = "give etcd a server certificate that has clientAuth too, or set --client-cert-file"
-    seen = f"{url}: {message or f'HTTP {reply.status}'}"
-    return EtcdError(seen, condition, code, message, why=why, next=next)
+    return EtcdError(f"{url}: {message or f'HTTP {reply.status}'}", condition, code, message)
 
 
 class _TimedSocket:
@@ -287,7 +282,11 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _connect(host: str, port: int, deadline: float) -> socket.socket:
+def connect(host: str, port: int, deadline: float) -> socket.socket:
+    """A TCP connection to the first address that takes it before `deadline` (time.monotonic).
+
+    Raises OSError, or TimeoutError (before Python 3.10 socket.timeout).
+    """
     last: OSError = OSError(f"no address for {host}")
     for family, kind, protocol, _, address in _resolve(host, port, deadline):
         sock = socket.socket(family, kind, protocol)

@@ -7,8 +7,8 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
+from agent.etcd import protobuf
 from agent.host import Host
-from agent.survey import protobuf
 from agent.survey.bbolt import HEADER_SIZE, Database, Page
 from agent.survey.livekeys import Newest, finished_compaction
 from agent.survey.schema import REVISION_SIZE

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from agent.host import Host
-from agent.survey import protobuf
+from agent.etcd import protobuf
 from agent.survey.bbolt import Database, Element, Page
 from agent.survey.schema import parse_revision
 

@@ -32,7 +32,6 @@ class _Heard:
     members: tuple[Member, ...] = ()
     cluster_id: str = ""
     linearizable: bool = False
-    version: str = ""
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,8 +81,7 @@ def read_online(host: Host, config: EtcdConfig, timeout: float = 0.8) -> OnlineF
 
     Takes at most `timeout` seconds and never raises: `error` says which part failed and how. A
     member without quorum answers all but that read. One that was restarted since the loss answers
-    no client at all; then the membership comes from its peer port, with `answers` False. Where only
-    the JSON gateway does not work, /health, /version and the peer port tell what they can.
+    no client at all; then the membership comes from its peer port, with `answers` False.
     """
     try:
         local_endpoint(config)
@@ -131,23 +129,13 @@ def _first_that_connects(
 
 def _ask_quorum(heard: _Heard, endpoints: Sequence[str], tls: RealFiles, seconds: float) -> None:
     def ask(client: EtcdClient) -> None:
-        heard.linearizable = _read_through_quorum(client)
+        heard.linearizable = client.linearizable_read()
         if not heard.linearizable:
             heard.errors["quorum"] = f"no read through the quorum within {seconds:.2g} s"
 
     why = _first_that_connects(endpoints, tls, seconds, ask)
     if why:
         heard.errors["quorum"] = f"read through the quorum: {why}"
-
-
-def _read_through_quorum(client: EtcdClient) -> bool:
-    """Ask by the API, and where its gateway does not work by /health, which needs none."""
-    try:
-        return client.linearizable_read()
-    except EtcdError as error:
-        if error.condition is Condition.NO_GATEWAY and client.health():
-            return True
-        raise
 
 
 def _ask_member(
@@ -161,12 +149,7 @@ def _ask_member(
 ) -> None:
     def ask(client: EtcdClient) -> None:
         heard.endpoint = client.endpoint
-        try:
-            heard.status = client.status()
-        except EtcdError as error:
-            if error.condition is Condition.NO_GATEWAY:
-                heard.version = client.version()
-            raise
+        heard.status = client.status()
 
     why = _first_that_connects(endpoints, tls, seconds, ask)
     if why:
@@ -213,15 +196,10 @@ def _facts(heard: _Heard, config: EtcdConfig, timeout: float) -> OnlineFacts:
         errors.setdefault("status", f"status: no answer within {timeout:.2g} s")
         if errors.get("quorum", "").partition(": ")[2] == errors["status"].partition(": ")[2]:
             del errors["quorum"]  # the same failure twice says nothing more
-        urls = set(config.advertise_peer_urls)
-        own = [m for m in heard.members if urls & set(m.peer_urls)] if heard.version else []
         return OnlineFacts(
             endpoint=heard.endpoint,
-            answers=bool(heard.version),
+            answers=False,
             linearizable=heard.linearizable,
-            version=heard.version,
-            member_id=own[0].id if own else "",
-            is_learner=bool(own and own[0].is_learner),
             cluster_id=heard.cluster_id,
             members=heard.members,
             error="; ".join(errors.values()),

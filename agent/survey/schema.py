@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from agent.host import Host
 from agent.model.facts import Alarm, Damage, DbFacts, Member
-from agent.survey import protobuf
+from agent.etcd import protobuf
 from agent.survey.bbolt import Bucket, Database
 from agent.survey.positioned import DamagedAt
 

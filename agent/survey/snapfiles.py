@@ -13,7 +13,8 @@ from typing import Optional
 
 from agent.host import Host
 from agent.model.facts import Damage
-from agent.survey import crc32c, protobuf
+from agent.etcd import protobuf
+from agent.survey import crc32c
 from agent.survey.positioned import DamagedAt, PositionedFile
 from agent.survey.wal import Position
 

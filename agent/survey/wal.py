@@ -9,7 +9,8 @@ from typing import NamedTuple, Optional
 
 from agent.host import Host
 from agent.model.facts import Damage, WalFacts
-from agent.survey import protobuf, wal_record
+from agent.etcd import protobuf
+from agent.survey import wal_record
 from agent.survey.positioned import DamagedAt, PositionedFile
 from agent.survey.wal_record import Record, Segment
 

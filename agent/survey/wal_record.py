@@ -13,7 +13,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
-from agent.survey import crc32c, protobuf
+from agent.etcd import protobuf
+from agent.survey import crc32c
 from agent.survey.positioned import PositionedFile
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5

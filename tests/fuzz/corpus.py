@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent.etcd.grpc import frame, opening
 from agent.host import Host
 from agent.model.codec import canonical
 from agent.model.facts import Lock
 from agent.model.plan import plan_to_plain
 from agent.records.journal import JOURNAL_DIR, Journal
 from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
-from agent.snapshot.grpc_stream import _frame, _opening
+from agent.snapshot.grpc_stream import SNAPSHOT
 from agent.survey.bbolt import Database
 from tests.unit.etcd_lab import Node, Pki, Plain, etcd_binaries, running
 from tests.unit.rooted import SWAP, plan_of
@@ -131,7 +132,7 @@ def _stream(node: Node) -> bytes:
     """All that a member says to a call of Maintenance.Snapshot, and then no more for a while."""
     parts, said = urlsplit(node.endpoint), b""
     with socket.create_connection((str(parts.hostname), int(parts.port or 0)), 10) as line:
-        line.sendall(_opening("http", parts.netloc))
+        line.sendall(opening("http", parts.netloc, SNAPSHOT, b""))
         with contextlib.suppress(TimeoutError):
             while b"grpc-status" not in said[-200:]:
                 line.settimeout(2)
@@ -285,7 +286,7 @@ _SET = manifest_bytes(
     )
 )  # fmt: skip
 _STREAM = b"".join(
-    _frame(kind, flags, stream, payload)
+    frame(kind, flags, stream, payload)
     for kind, flags, stream, payload in (
         (4, 0, 0, b""), (1, 4, 1, b"\x88"), (0, 0, 1, b"\0\0\0\0\x07\x10\x00\x1a\x03abc"),
         (6, 0, 0, b"12345678"), (1, 5, 1, b"\x00\x0bgrpc-status\x010"),

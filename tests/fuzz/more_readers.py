@@ -6,11 +6,12 @@ from typing import Any
 
 from agent.errors import Damaged, Refused, UsageError
 from agent.etcd.errors import EtcdError
+from agent.etcd.grpc import Call
 from agent.etcd.transport import RealFiles
 from agent.model.plan import plan_from_plain, plan_to_plain
 from agent.model.signed import plan_of_text, plan_text
 from agent.snapshot.backup_set import manifest_bytes, parse_manifest
-from agent.snapshot.grpc_stream import _Call, _parse
+from agent.snapshot.grpc_stream import SNAPSHOT, parse
 from agent.survey.etcdyaml import parse_config
 from agent.survey.execline import command
 from agent.survey.redact import shown_argv, shown_line
@@ -65,6 +66,9 @@ class _Socket:
     def __init__(self, data: bytes) -> None:
         self._data, self.sent = data, 0
 
+    def settimeout(self, seconds: float) -> None:
+        """Nobody waits here."""
+
     def recv(self, size: int) -> bytes:
         """The next piece."""
         piece, self._data = self._data[:1000], self._data[1000:]
@@ -76,9 +80,9 @@ class _Socket:
 
 
 def _stream(data: bytes) -> Any:
-    call = _Call("http://127.0.0.1:2379", RealFiles(), 5)
+    call = Call("http://127.0.0.1:2379", RealFiles(), SNAPSHOT, b"", 5)
     call._socket = socket = _Socket(data)
-    found = [_parse("http://127.0.0.1:2379", message) for message in call.messages()]
+    found = [parse("http://127.0.0.1:2379", message) for message in call.messages()]
     if sum(len(blob) for blob, _left in found) > len(data) or socket.sent > 20 * len(data) + 100:
         raise Wrong("more came out than was sent")
     return found

@@ -14,6 +14,7 @@ import yaml
 from agent.archive import Limits, name_problem, read_files
 from agent.entry.session import parse_request
 from agent.errors import Damaged, Refused, RescueError, UsageError
+from agent.etcd import protobuf
 from agent.etcd.answers import (
     KvHash,
     parse_added,
@@ -32,7 +33,7 @@ from agent.model.plan import plan_from_plain, plan_to_plain
 from agent.records.journal import JOURNAL_DIR, Journal, Record
 from agent.records.locks import LOCK_FILE, read_lock
 from agent.snapshot.verify import verify_snapshot
-from agent.survey import crc32c, protobuf, snapfiles
+from agent.survey import crc32c, snapfiles
 from agent.survey.bbolt import Database
 from agent.survey.causes import find_causes
 from agent.survey.certificates import read_certificates

@@ -7,8 +7,9 @@ import json
 import struct
 import zlib
 
+from agent.etcd import protobuf
 from agent.model.codec import canonical
-from agent.survey import crc32c, protobuf
+from agent.survey import crc32c
 from agent.survey.bbolt import fnv1a
 from tests.unit.survey.make_wal import numbers, text
 

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.etcd.errors import EtcdError
+from agent.etcd.messages import CALLS, ask
+from agent.etcd.transport import RealFiles
+
 _MAX_TXN = 100
 _EVERYTHING = {
     "key": base64.b64encode(b"\0").decode(),
@@ -41,22 +45,30 @@ class EtcdClient:
         self._port = port
         self._timeout = timeout
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._tls.load_cert_chain(pki / "healthcheck-client.crt", pki / "healthcheck-client.key")
+        cert, key = pki / "healthcheck-client.crt", pki / "healthcheck-client.key"
+        self._tls.load_cert_chain(cert, key)
+        self._files = RealFiles(str(cert), str(key), str(pki / "ca.crt"))
 
     def call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST to /v3/METHOD."""
+        """POST to /v3/METHOD; by gRPC where the gateway is off, as etcd 3.4 has it by default when
+        it reads a configuration file."""
         connection = http.client.HTTPSConnection(
             self._address, self._port, timeout=self._timeout, context=self._tls
         )
         try:
             connection.request("POST", f"/v3/{method}", json.dumps(body))
             response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            said = response.read()
+            off = response.status == 404 and method in CALLS
+            if off:
+                url = f"https://{self._address}:{self._port}"
+                said = ask(url, self._files, method, body, self._timeout)
+            answer: dict[str, Any] = json.loads(said)
+        except (OSError, http.client.HTTPException, ValueError, EtcdError) as error:
             raise EtcdUnavailable(f"{self._address}: {error}") from error
         finally:
             connection.close()
-        if response.status != 200:
+        if response.status != 200 and not off:
             raise EtcdUnavailable(f"{self._address}: {answer.get('message', answer)}")
         return answer
 

@@ -141,7 +141,7 @@ def test_only_exact_pins(tmp_path: Path, line: str) -> None:
 def test_the_project_pins_what_the_agent_may_import() -> None:
     names = {name.lower() for name in read_pins(PROJECT / "agent-constraints.txt")}
     assert names == {
-        "asn1crypto", "dacite", "psutil", "pyyaml", "structlog", "typing_extensions",
+        "asn1crypto", "dacite", "hpack", "psutil", "pyyaml", "structlog", "typing_extensions",
     }  # fmt: skip
 
 

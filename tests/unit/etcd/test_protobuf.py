@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.survey import protobuf
+from agent.etcd import protobuf
 from tests.unit.survey.make_wal import text, varint
 
 
