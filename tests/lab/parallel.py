@@ -42,7 +42,7 @@ class _Running:
 
 def run_all(jobs: int, options: Sequence[str]) -> int:
     """Run every test file with these options of pytest; 0 only where all of them passed."""
-    waiting = sorted(_HERE.glob("test_*.py"), key=lambda path: path.stat().st_size)
+    waiting = sorted(_HERE.rglob("test_*.py"), key=lambda path: path.stat().st_size)
     running: list[_Running] = []
     failed: list[str] = []
     try:
