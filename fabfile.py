@@ -237,11 +237,13 @@ def bundle(
 
 def _import(options: Options, place: str) -> None:
     """Take what consoles wrote and somebody carried here; diagnose, journal and resume know it."""
-    consoles.import_files(options.output, place)
+    consoles.import_files(options, place)
 
 
 _import.__name__ = "import"  # which no function may be called
-take = command("output", place="a file carried-HOST.json, or the directory they lie in")(_import)
+take = command("cluster", "output", place="a file carried-HOST.json, or the directory they lie in")(
+    _import
+)
 
 
 @command(*LOOKING, plan="the plan's ID or its beginning")

@@ -76,7 +76,7 @@ def _tell_of_open(visit: Visit) -> None:
         screen.show(f"open still on {', '.join(open_on)}, where it holds the lock")
         screen.show_next(visit.on(open_on[0]))
     else:
-        screen.show("once an operator's machine is there: fab import carried-*.json; fab diagnose")
+        screen.show("once an operator's machine is there: fab import DIRECTORY; fab diagnose")
 
 
 def _require_not_taken_back(visit: Visit) -> None:

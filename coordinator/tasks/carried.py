@@ -27,12 +27,13 @@ from agent.records import carried
 from agent.records.carried import Carried
 from agent.records.journal import History
 from coordinator import report
+from coordinator.tasks.common import Options
 
-STORE = Path("carried")
+STORE = "carried"
 _MAX_FILES = 64
 
 
-def import_files(output: str, place: str) -> None:
+def import_files(options: Options, place: str) -> None:
     """Take a carried file, or all that lie in a directory; show what they say of plans."""
     path = Path(place)
     found = [_read(p) for p in _files(path)] if path.is_dir() else [_read(path)]
@@ -42,14 +43,19 @@ def import_files(output: str, place: str) -> None:
             "that is what a console writes",
             "on a host: rescue-agent export DIRECTORY",
         )
-    before = stored()
-    kept = carried.newest([*before, *found])
-    _require_one_name(kept)
+    store = _store(options)
+    kept = carried.newest([*stored(options), *found])
+    _require_one_name(kept, store)
     for file in kept:
         if file in found:
-            _write(STORE / carried.file_name(file.host), Path(file.where).read_bytes())
+            _write(store / carried.file_name(file.host), Path(file.where).read_bytes())
     rows = [{"host": file.host, **to_plain(facts)} for file in kept for facts in _facts(file)]
-    report.emit(rows, output, report.journals_table)
+    report.emit(rows, options.output, report.journals_table)
+
+
+def _store(options: Options) -> Path:
+    """Where imported files lie: beside the cluster.yaml that is named, else here."""
+    return (Path(options.cluster).parent if options.cluster else Path()) / STORE
 
 
 def _files(folder: Path) -> list[Path]:
@@ -69,13 +75,13 @@ def _read(path: Path) -> Carried:
     return carried.unpack(data, str(path))
 
 
-def _require_one_name(files: Sequence[Carried]) -> None:
+def _require_one_name(files: Sequence[Carried], store: Path) -> None:
     names = [file.host for file in files]
     twice = next((f for f in files if names.count(f.host) > 1), None)
     if twice is not None:
         raise UsageError(
             f"two machines say that they are {twice.host}",
-            f"{STORE}/ holds the files of one cluster",
+            f"{store}/ holds the files of one cluster",
             "work in a directory of its own for each cluster, or remove the file that is of no use",
         )
 
@@ -95,12 +101,13 @@ def _write(path: Path, data: bytes) -> None:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def stored() -> list[Carried]:
+def stored(options: Options) -> list[Carried]:
     """All imported files. Raises UsageError, Damaged where one of them is none any more."""
-    if not STORE.is_dir():
+    store = _store(options)
+    if not store.is_dir():
         return []
     found = []
-    for path in _files(STORE):
+    for path in _files(store):
         try:
             found.append(_read(path))
         except RescueError as error:
@@ -113,11 +120,11 @@ def stored() -> list[Carried]:
 
 
 def filled_in(
-    observations: Sequence[Observation], diagnosis: Diagnosis, lost: Sequence[str]
+    observations: Sequence[Observation], diagnosis: Diagnosis, options: Options
 ) -> tuple[tuple[Observation, ...], Diagnosis]:
     """Surveys that were carried here, for hosts that gave none; and the diagnosis with them."""
     seen, said = list(observations), []
-    for file in stored():
+    for file in stored(options):
         at = next((i for i, o in enumerate(seen) if _is_of(file, o)), None)
         if at is not None and seen[at].survey is not None:
             continue
@@ -132,7 +139,7 @@ def filled_in(
             seen[at] = replace(seen[at], survey=file.survey, error="", next="")
     if not said:
         return tuple(observations), diagnosis
-    found = diagnose(seen, lost)
+    found = diagnose(seen, options.lost)
     return tuple(seen), replace(found, warnings=(*said, *found.warnings))
 
 
@@ -155,10 +162,12 @@ def _is_of_cluster(file: Carried, seen: Sequence[Observation]) -> bool:
     return signs.own_cluster(file.survey) in known
 
 
-def journal_rows(plan_id: str, reached: Sequence[Observation]) -> list[dict[str, Any]]:
+def journal_rows(
+    plan_id: str, reached: Sequence[Observation], options: Options
+) -> list[dict[str, Any]]:
     """What imported journals say, of hosts that were not reached: as the agents' own answer."""
     rows: list[dict[str, Any]] = []
-    for file in stored():
+    for file in stored(options):
         if any(_is_of(file, o) for o in reached if o.survey):
             continue
         host = f"{file.host} (carried)"
@@ -193,10 +202,10 @@ def _records(history: History) -> list[dict[str, Any]]:
     return rows
 
 
-def proved(plan: Plan) -> dict[str, frozenset[str]]:
+def proved(plan: Plan, options: Options) -> dict[str, frozenset[str]]:
     """Host in the plan → IDs of its steps that its carried journal proves done."""
     found = {}
-    for file in stored():
+    for file in stored(options):
         name, history = name_in(plan, file.survey), file.history(plan.id)
         if name and history is not None:
             mine = {step.id for step in plan.steps() if step.host == name}

@@ -28,7 +28,7 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
         if options.dry_run:
             report.emit(plan, options.output, report.plan_table)
             return
-        sequencer = _sequencer(looked, plan)
+        sequencer = _sequencer(looked, plan, options)
         sequencer.begin(given_up=drop)
         for host in drop:
             sequencer.skip_host(host, "given up by the operator")
@@ -43,18 +43,18 @@ def rollback(options: Options, plan_id: str = "") -> None:
             raise UsageError("no unfinished plan on these hosts", next="fab journal")
         looked.fleet.add(plan.hosts)
         confirm(plan, options.yes)
-        sequencer = _sequencer(looked, plan)
+        sequencer = _sequencer(looked, plan, options)
         sequencer.begin()
         undone = sequencer.rollback()
         looked.progress.say(f"plan {plan.short_id} rolled back: {len(undone)} steps undone")
 
 
-def _sequencer(looked: Looked, plan: Plan) -> Sequencer:
+def _sequencer(looked: Looked, plan: Plan, options: Options) -> Sequencer:
     """Take a stored plan up, with the signature that some host's journal has of it."""
     tell_of_holders(looked, plan)
     return Sequencer(
         looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy,
-        carried.proved(plan),
+        carried.proved(plan, options),
     )  # fmt: skip
 
 
