@@ -8,6 +8,7 @@ from coordinator.tasks import bundle as bundles
 from coordinator.tasks import carried as consoles
 from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
 from coordinator.tasks import restore as restoring
+from coordinator.tasks import retire_master as retiring
 from coordinator.tasks import settings as view
 from coordinator.tasks import snapshot as snapshots
 from coordinator.tasks.common import Options
@@ -58,10 +59,29 @@ def rescue_quorum(options: Options) -> None:
     rescue.rescue_quorum(options)
 
 
-@command(*CHANGING, name="the member or host")
-def remove_member(options: Options, name: str) -> None:
+@command(
+    *CHANGING,
+    name="the member or host",
+    inventory="an Ansible inventory that loses it as well (OpenShift 3.11)",
+)
+def remove_member(options: Options, name: str, inventory: str = "") -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
-    rescue.remove_member(options, name)
+    rescue.remove_member(options, name, inventory)
+
+
+@command(
+    *CHANGING, host="the master that leaves",
+    lb="the load balancer's host (haproxy), or none: you have taken HOST off it by hand",
+    inventory="the Ansible inventory that loses it as well",
+    few="go on with fewer than three masters",
+    keep_etcd="leave its etcd member there",
+)  # fmt: skip
+def retire_master(
+    options: Options, host: str, lb: str = "", inventory: str = "", few: bool = False,
+    keep_etcd: bool = False,
+) -> None:  # fmt: skip
+    """Take a master of OpenShift 3.11 out: load balancer, node, API, etcd and inventory."""
+    retiring.retire_master(options, host, lb, inventory, few, keep_etcd)
 
 
 @command(

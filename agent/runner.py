@@ -41,8 +41,15 @@ class Runner:
         return step, action, args, _context(self._host, self._platform, plan, step_id, self._say)
 
     def lend(self, step_id: str) -> dict[str, Any]:
-        """Give the CA that a step of the plan looks at: {"certificate", "key"}, as PEM."""
+        """Give what a step of the plan looks at, to be taken to another host.
+
+        The CA of etcd: {"certificate", "key"}, as PEM. OpenShift 3.11's CA files: {"files"}.
+        """
         step, _action, _args, ctx = self._parts(step_id)
+        if step.action == "check_ca_files":
+            from agent.actions.openshift311.ca_files import lend_ca_files
+
+            return lend_ca_files(ctx)
         if step.action != "check_authority":
             raise UsageError(f"step {step_id} ({step.action}) lends nothing", next="fab journal")
         from agent.actions.certificates import lend_authority

@@ -22,6 +22,7 @@ from agent.model.facts import (
     Sighting,
     Survey,
 )
+from agent.model.facts.openshift311 import BALANCER
 from coordinator.agent_file import AgentFile
 from coordinator.channel import Channel, fan_out
 from coordinator.connection import Access, resolve
@@ -97,6 +98,14 @@ class Fleet:
             elif not other:
                 self.specs[name] = replace(model, name=name, address=address)
 
+    def beside(self, spec: HostSpec) -> None:
+        """Add a host that has steps and is no part of the cluster: a load balancer."""
+        self.specs.setdefault(spec.name, spec)
+
+    def address(self, host: str) -> str:
+        """The address that a known host is reached by."""
+        return self._address(host)
+
     def drop(self, host: str) -> None:
         """Forget a broken channel."""
         with self._guard:
@@ -106,8 +115,7 @@ class Fleet:
 
     def close(self) -> None:
         """Close all channels; agents finish the step they are in, and end."""
-        for host in list(self._channels):
-            self.drop(host)
+        fan_out(list(self._channels), self.drop)
 
     def is_up(self, host: str) -> bool:
         """Say whether the host can be worked with now; a channel that broke is opened anew."""
@@ -172,7 +180,8 @@ class Fleet:
             for host, sightings in seen.items():
                 found[host] = replace(found[host], sightings=tuple(sightings))
         self._forget_other_names(found)
-        self._seen = tuple(found[host] for host in self.specs if host in found)
+        rows = [found[host] for host in self.specs if host in found]
+        self._seen = tuple(o for o in rows if not (o.survey and o.survey.platform == BALANCER))
         return self._seen
 
     def _forget_other_names(self, found: Mapping[str, Observation]) -> None:

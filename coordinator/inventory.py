@@ -12,6 +12,8 @@ cluster.yaml, all keys but `hosts` optional, unknown ones refused:
     require_signed_plans: true   # agents take signed plans only (docs/signed-plans.md)
     allowed_signers: signers     # who may sign them (ssh-keygen(1)); relative to this file
     revoked_signers: revoked     # public keys that are taken no more; relative to this file
+    load_balancer: lb            # OpenShift 3.11: the host of haproxy; as a row of hosts below
+    ansible_inventory: hosts.ini # kept up to date when a host leaves; relative to this file
     hosts:
       - master-0                 # a name is enough; ssh_config may say the rest
       - name: master-1
@@ -67,6 +69,7 @@ from coordinator.transports.pod_tools import checked_wish
 from coordinator.yaml_input import read_yaml
 
 MAX_HOSTS = 256
+_OTHERS = ("load_balancer", "ansible_inventory")
 LOCAL, POD = "local", "oc-debug"
 _DNS_TIMEOUT = 1.0
 logger = logging.getLogger(__name__)
@@ -77,7 +80,9 @@ class Inventory:
     """The hosts of one cluster in the order given, and how to get onto them.
 
     complete: these are all hosts; else the others are to be found through the member lists.
-    policy: who may sign plans, and whether they must be signed.
+    policy: who may sign plans, and whether they must be signed. balancer: the host of the load
+    balancer, where cluster.yaml names one; ansible: the path of an Ansible inventory that is kept
+    up to date with the cluster, empty for none.
     """
 
     hosts: tuple[HostSpec, ...] = ()
@@ -85,6 +90,8 @@ class Inventory:
     access: Access = field(default_factory=Access)
     complete: bool = False
     policy: Policy = field(default_factory=Policy)
+    balancer: HostSpec | None = None
+    ansible: str = ""
 
     def host(self, name: str) -> HostSpec:
         """The host of that name. Raises UsageError naming those there are."""
@@ -98,7 +105,9 @@ class Inventory:
 def load_inventory(path: Path) -> Inventory:
     """cluster.yaml as described above. Raises UsageError with the place of what does not fit."""
     where = str(path)
-    data = _mapping(read_yaml(path), where, {"cluster", "ssh", "hosts", KEY, *POLICY_KEYS})
+    data = _mapping(
+        read_yaml(path), where, {"cluster", "ssh", "hosts", *_OTHERS, KEY, *POLICY_KEYS}
+    )
     ssh = _mapping(
         data.get("ssh") or {},
         f"{where}: ssh",
@@ -114,7 +123,22 @@ def load_inventory(path: Path) -> Inventory:
         checked_name(cluster, "cluster name")
     policy = read_policy(data, path)
     access = replace(_access(ssh, path), pods=Pods(read_wish(data, path)))
-    return Inventory(hosts, cluster or "", access, complete=True, policy=policy)
+    return Inventory(
+        hosts, cluster or "", access, complete=True, policy=policy,
+        balancer=_balancer(data, ssh, where), ansible=_ansible(data, path),
+    )  # fmt: skip
+
+
+def _balancer(data: Mapping[str, Any], ssh: Mapping[str, Any], where: str) -> HostSpec | None:
+    row = data.get("load_balancer")
+    return _host(row, ssh, f"{where}: load_balancer") if row else None
+
+
+def _ansible(data: Mapping[str, Any], path: Path) -> str:
+    value = data.get("ansible_inventory") or ""
+    if not isinstance(value, str):
+        raise UsageError(f"{path}: ansible_inventory {value!r} is not a path")
+    return str(path.parent / Path(value).expanduser()) if value else ""
 
 
 def with_names(inventory: Inventory, names: Iterable[str]) -> Inventory:

@@ -55,17 +55,17 @@ class EditDefinition(Action[Data]):
     def prepare(self, ctx: Context, args: Data) -> Data:
         place = self._place(ctx)
         paths = self._changed(ctx, args, place, {})
-        return {"place": place, "files": [_remember(ctx, path) for path in paths]}
+        return {"place": place, "files": [remember_file(ctx, path) for path in paths]}
 
     def act(self, ctx: Context, args: Data, undo: Data) -> Data:
         seen = {file["path"]: read_text(ctx.host, file["path"]) for file in undo["files"]}
-        before = {f["path"]: _former(ctx, f, seen[f["path"]]) for f in undo["files"]}
+        before = {f["path"]: former_text(ctx, f, seen[f["path"]]) for f in undo["files"]}
         after = self._changed(ctx, args, undo["place"], before)
         for path, text in seen.items():
             if text not in (before[path], after.get(path, before[path])):
-                raise _changed_meanwhile(path)
+                raise changed_meanwhile(path)
         self._write(ctx, undo["place"], after)
-        digests = {path: sha256(_bytes(text)).hexdigest() for path, text in after.items()}
+        digests = {path: sha256(as_bytes(text)).hexdigest() for path, text in after.items()}
         return {"sha256": digests}
 
     def prove(self, ctx: Context, args: Data, undo: Data) -> None:
@@ -92,12 +92,13 @@ class EditDefinition(Action[Data]):
                 digest = kind_of(ctx).parked_digest(ctx, place, parked.original, texts)
                 note_parked(ctx, replace(parked, sha256=digest))
         for path, text in texts.items():
-            ctx.host.write_atomic(path, _bytes(text), like=ctx.host.stat(path))
+            ctx.host.write_atomic(path, as_bytes(text), like=ctx.host.stat(path))
         if texts:
             kind_of(ctx).written(ctx)
 
 
-def _remember(ctx: Context, path: str) -> Data:
+def remember_file(ctx: Context, path: str) -> Data:
+    """Undo data of a file: its hash and times, and where its bytes will be kept."""
     info = ctx.host.stat(path)
     return {
         "path": path,
@@ -107,21 +108,23 @@ def _remember(ctx: Context, path: str) -> Data:
     }
 
 
-def _former(ctx: Context, file: Data, seen: str) -> str:
+def former_text(ctx: Context, file: Data, seen: str) -> str:
     """Give the text that a file had, kept before the first change of it."""
     if not ctx.host.exists(file["former"]):
-        if sha256(_bytes(seen)).hexdigest() != file["sha256"]:
-            raise _changed_meanwhile(file["path"])
+        if sha256(as_bytes(seen)).hexdigest() != file["sha256"]:
+            raise changed_meanwhile(file["path"])
         ctx.host.makedirs(_FORMER)
-        ctx.host.write_atomic(file["former"], _bytes(seen))
+        ctx.host.write_atomic(file["former"], as_bytes(seen))
     return read_text(ctx.host, file["former"])
 
 
-def _bytes(text: str) -> bytes:
+def as_bytes(text: str) -> bytes:
+    """The bytes that `read_text` made this text of."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def _changed_meanwhile(path: str) -> StepFailed:
+def changed_meanwhile(path: str) -> StepFailed:
+    """Why a file is not touched that somebody else has changed since this step began."""
     return StepFailed(
         f"{path} is neither as it was nor as this step writes it",
         "somebody changed it meanwhile, and that change is not thrown away",

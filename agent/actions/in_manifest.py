@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
 from agent.actions import splice
 from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import bring_back, current_config, file_hash, parked_for
+from agent.actions.in_manifest_args import InManifestArgs as InManifestArgs
 from agent.actions.kinds import kind_of
+from agent.actions.openshift311 import seed_in_conf
 from agent.actions.scratch import alone
 from agent.actions.services import require_stopped, stop
 from agent.errors import PreconditionFailed, StepFailed
@@ -17,15 +18,6 @@ from agent.etcd.transport import real_files
 from agent.host import STATE_DIR
 from agent.survey.online import local_endpoint
 from agent.survey.processes import etcd_processes
-
-
-@dataclass(frozen=True)
-class InManifestArgs:
-    """path, sha256: the definition that is parked and comes back; deadline: seconds per start."""
-
-    path: str
-    sha256: str
-    deadline: float = 180.0
 
 
 class SeedInManifest(Action[InManifestArgs]):
@@ -40,6 +32,9 @@ class SeedInManifest(Action[InManifestArgs]):
     args_type = InManifestArgs
 
     def check(self, ctx: Context, args: InManifestArgs) -> None:
+        if _is_sourced(ctx):
+            seed_in_conf.check(ctx, args)
+            return
         if not kind_of(ctx).restarts_when_changed:
             raise PreconditionFailed(
                 f"{ctx.platform.unit} runs etcd here, not the kubelet",
@@ -72,10 +67,14 @@ class SeedInManifest(Action[InManifestArgs]):
         return ctx.host.read_text(path) == splice.add_flag(text, "force-new-cluster", "true")
 
     def prepare(self, ctx: Context, args: InManifestArgs) -> Data:
+        if _is_sourced(ctx):
+            return seed_in_conf.prepare(ctx, args)
         parked = parked_for(ctx, args.path)
         return {"parked": parked.path if parked else ""}
 
     def is_done(self, ctx: Context, args: InManifestArgs, undo: Optional[Data]) -> bool:
+        if _is_sourced(ctx):
+            return seed_in_conf.is_done(ctx, args, undo)
         return (
             undo is not None
             and file_hash(ctx.host, args.path) == args.sha256
@@ -87,6 +86,8 @@ class SeedInManifest(Action[InManifestArgs]):
         return f"{STATE_DIR}/work/{ctx.plan}-seeded"
 
     def act(self, ctx: Context, args: InManifestArgs, undo: Data) -> Data:
+        if _is_sourced(ctx):
+            return seed_in_conf.act(ctx, args, undo)
         facts: dict[str, object] = {}
         if not ctx.host.exists(self._proof(ctx)):
             self._run_with_flag(ctx, args, undo, facts)
@@ -122,6 +123,10 @@ class SeedInManifest(Action[InManifestArgs]):
         ctx.host.move_new(args.path, away)
 
     def prove(self, ctx: Context, args: InManifestArgs, undo: Data) -> None:
+        if _is_sourced(ctx):
+            seed_in_conf.prove(ctx, args, undo)
+            return
+
         def clean() -> tuple[bool, str]:
             running = [p for p in etcd_processes(ctx.host) if not p.scratch]
             if not running:
@@ -135,6 +140,11 @@ class SeedInManifest(Action[InManifestArgs]):
                 "each start with the flag throws the other members out",
                 "rescue-agent clear-force-new-cluster",
             )
+
+
+def _is_sourced(ctx: Context) -> bool:
+    """Whether etcd's settings lie beside its manifest: the flag is then a variable in that file."""
+    return ctx.platform.definition_kind == "sourced"
 
 
 def _flag_in_argv(ctx: Context) -> bool:

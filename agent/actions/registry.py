@@ -24,6 +24,7 @@ from agent.actions import (
 )
 from agent.actions.base import Action
 from agent.actions.openshift4 import ACTIONS as OPENSHIFT4
+from agent.actions.openshift311 import balancer, ca_files, remaining, retiring
 from agent.actions.timer import install as timer
 from agent.errors import UsageError
 
@@ -65,6 +66,15 @@ _ALL: tuple[Action[Any], ...] = (
     edits.SetInitialCluster(),
     edits.SetForceNewCluster(),
     edits.ClearForceNewCluster(),
+    remaining.SetConfMembers(),
+    remaining.SetFlannelEndpoints(),
+    remaining.RestartMaster(),
+    ca_files.CheckCaFiles(),
+    ca_files.InstallCaFiles(),
+    balancer.RemoveBackend(),
+    retiring.DrainNode(),
+    retiring.ParkMaster(),
+    retiring.VerifyEndpoints(),
     timer.InstallTimer(),
     timer.RemoveTimer(),
     *OPENSHIFT4,

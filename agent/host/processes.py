@@ -8,7 +8,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
@@ -200,6 +200,24 @@ class Processes:
                 if fields[3] == "0A":  # TCP_LISTEN, include/net/tcp_states.h
                     found.add(int(fields[1].rsplit(":", 1)[1], 16))
         return found
+
+    def listening_since(self, port: int) -> Optional[float]:
+        """When the newest process that listens on a TCP port was started; None where none does.
+
+        Seconds since the epoch, true to a second (the kernel counts from the boot).
+        """
+        import psutil
+
+        pids = {
+            row.pid
+            for row in psutil.net_connections("tcp")
+            if row.status == psutil.CONN_LISTEN and row.laddr and row.laddr.port == port and row.pid
+        }
+        found = []
+        for pid in pids:
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid).create_time())
+        return max(found, default=None)
 
 
 def forbid_core_dumps() -> None:

@@ -6,12 +6,13 @@ from agent.errors import Refused
 from agent.host import Host
 from agent.platforms.base import Platform
 from agent.platforms.kubeadm import Kubeadm
+from agent.platforms.load_balancer import LoadBalancer
 from agent.platforms.openshift4 import OpenShift4
 from agent.platforms.openshift311 import OpenShift311
 from agent.platforms.systemd import SystemdEtcd
 
 PLATFORMS: tuple[Platform, ...] = (
-    OpenShift4(), OpenShift311(), SystemdEtcd(), Kubeadm(),
+    OpenShift4(), OpenShift311(), SystemdEtcd(), Kubeadm(), LoadBalancer(),
 )  # fmt: skip
 """Every kind known, the most particular first: the first whose check holds is the one."""
 

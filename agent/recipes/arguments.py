@@ -28,7 +28,7 @@ def check_arguments(step: Step, scene: Scene) -> Iterator[str]:
         yield from _data(step, scene)
     elif step.action == "peers_silent":
         yield from _look(step, scene)
-    elif step.action == "set_initial_cluster":
+    elif step.action in ("set_initial_cluster", "set_conf_members"):
         yield from _membership(step, scene)
     if step.action == "prejoin":
         yield from _sources(step, scene)

@@ -18,11 +18,14 @@ from agent.recipes.rules import RULES
 from agent.recipes.rules.restoring import restored
 from agent.recipes.world import Scene, World, scene_of, world_of
 
-_TIDYING = frozenset({"set_initial_cluster", "wait_serving"})
+_TIDYING = frozenset(
+    {"set_initial_cluster", "wait_serving", "set_conf_members", "set_flannel_endpoints",
+     "restart_master"}
+)  # fmt: skip
 _NEVER_PARALLEL = frozenset(
     {"member_remove", "member_add_learner", "member_promote", "seed_cluster", "seed_in_manifest",
      "prejoin", "set_initial_cluster", "peers_silent", "guard_peers", "unguard_peers",
-     "remove_stale_leases"}
+     "remove_stale_leases", "restart_master", "park_master"}
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from agent.model.plan import Plan, Promise, Step
 from agent.model.verdict import MemberState, MemberVerdict
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster
+from agent.recipes.openshift311 import is_openshift311, settle_remaining, unseen
 from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoin
 from agent.recipes.renew_certificates import bring_authority, issue
 
@@ -102,14 +103,14 @@ def _clear_alarm(
 
 
 def take_out(
-    builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict, acting: str
+    builder: PlanBuilder, cluster: Cluster, verdict: MemberVerdict, acting: str, why: str = ""
 ) -> list[Step]:
     """Fence the host, then remove its member: what is removed can no longer come back.
 
     The other way round where the fence alone would cost the quorum that the removal needs.
     """
     fence = ("a removed member must not come back with its old identity",)
-    reason = f"{cluster.name(verdict.host)} is being replaced: {verdict.why}"
+    reason = why or f"{cluster.name(verdict.host)} is being replaced: {verdict.why}"
     member = _listed(cluster, verdict)
     diagnosis = cluster.diagnosis
     left = diagnosis.serving - (1 if verdict.serves and verdict.voter else 0)
@@ -221,9 +222,15 @@ def remove_member(cluster: Cluster, name: str, created: float) -> Plan:
         ],
     )  # fmt: skip
     serving = sorted(cluster.serving())
-    voters = [m.host for m in cluster.voters() if m.host != verdict.host]
-    tidy_manifests(builder, cluster, voters, serving)
-    return builder.build(created, promise_of(cluster, tuple(serving)), declared_lost=(verdict.host,))
+    promise = promise_of(cluster, tuple(serving))
+    said: tuple[str, ...] = ()
+    if is_openshift311(cluster):
+        settle_remaining(builder, cluster, verdict.host)
+        said = unseen(cluster, verdict.host)
+    else:
+        voters = [m.host for m in cluster.voters() if m.host != verdict.host]
+        tidy_manifests(builder, cluster, voters, serving)
+    return builder.build(created, promise, said, declared_lost=(verdict.host,))
 
 
 def _require_gone(cluster: Cluster, verdict: MemberVerdict) -> None:

@@ -24,7 +24,9 @@ class World:
     that looked in the step before, `guarded` the one whose peer port is guarded. quorate: reads
     are answered. seed: the host whose membership was rewritten; born: it was started again.
     cleaned: the leases of API servers that a snapshot held are gone. renewed: hosts whose control
-    plane was restarted. api: what was done through the Kubernetes API, in words.
+    plane was restarted. api: what was done through the Kubernetes API, in words. balanced: masters
+    that the load balancer sends nobody to any more; retired: masters whose API was stopped for
+    good; holders: masters that got the CA's files from another.
     """
 
     voters: set[str]
@@ -54,6 +56,9 @@ class World:
     born: bool = False
     cleaned: bool = False
     renewed: set[str] = field(default_factory=set)
+    balanced: set[str] = field(default_factory=set)
+    retired: set[str] = field(default_factory=set)
+    holders: set[str] = field(default_factory=set)
     api: set[str] = field(default_factory=set)
 
     def copy(self) -> World:

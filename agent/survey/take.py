@@ -29,6 +29,7 @@ from agent.model.facts import (
     Stray,
     Survey,
 )
+from agent.model.facts.openshift311 import Master311
 from agent.platforms import detect
 from agent.platforms.base import Platform
 from agent.records.journal import read_journals
@@ -43,6 +44,7 @@ from agent.survey.loglines import LogLine
 from agent.survey.logs import etcd_lines, kubelet_lines, shown
 from agent.survey.offline import read_offline
 from agent.survey.online import read_online
+from agent.survey.openshift311 import read_master
 from agent.survey.parts import Part, Parts
 from agent.survey.processes import addresses, etcd_processes, listening, read_service
 from agent.survey.watched import find_parked, read_config, read_watched
@@ -104,6 +106,7 @@ class _Etcd:
     certificates: Part[tuple[Certificate, ...]]
     disk: Part[Optional[Disk]]
     binaries: Part[tuple[Binary, ...]]
+    master311: Part[Optional[Master311]]
 
 
 def take_survey(host: Host, deep: bool = False) -> Survey:
@@ -156,6 +159,7 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         disk=parts.end(etcd.disk),
         binaries=binaries,
         defects=find_defects(version),
+        master311=parts.end(etcd.master311),
         fence=parts.end(state.fence),
         journals=parts.end(state.journals),
         lock=parts.end(state.lock),
@@ -294,6 +298,12 @@ def _begin_etcd(
         ),
         disk=parts.begin(
             "disk", lambda: read_disk(host, data_dir) if data_dir else None, None, limits.files
+        ),
+        master311=parts.begin(
+            "master",
+            lambda: read_master(host) if platform and platform.name == "openshift311" else None,
+            None,
+            limits.files,
         ),
         binaries=parts.begin(
             "etcd binaries", lambda: read_binaries(host, config, processes), (), 2 * limits.commands

@@ -40,6 +40,8 @@ def read_watched(
     """
     if platform.definition_kind == "unit":
         return _read_unit(host, platform)
+    if platform.definition_kind == "none":
+        return None, (), ()
     found, strays = _etcd_pods(host, platform)
     problems = [s.problem for s in strays if s.path == platform.manifest]
     strays = [s for s in strays if s.path != platform.manifest]

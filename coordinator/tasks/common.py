@@ -17,7 +17,7 @@ from coordinator import report
 from coordinator.agent_file import build_agent
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
-from coordinator.inventory import gather
+from coordinator.inventory import Inventory, gather
 from coordinator.kubeconfig import read_kubeconfig
 
 
@@ -50,6 +50,7 @@ class Looked:
     diagnosis: Diagnosis
     progress: Progress
     policy: Policy = field(default_factory=Policy)
+    inventory: Inventory = field(default_factory=Inventory)
 
     @property
     def cluster(self) -> Cluster:
@@ -84,7 +85,7 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
         if not surveyed and not blind:
             raise _nothing_seen(fleet)
         diagnosis = diagnose(observations, options.lost)
-        yield Looked(fleet, observations, diagnosis, progress, inventory.policy)
+        yield Looked(fleet, observations, diagnosis, progress, inventory.policy, inventory)
         if not surveyed:
             raise _nothing_seen(fleet)
     finally:

@@ -10,12 +10,14 @@ from agent.diagnosis.cluster import diagnose_host
 from agent.errors import Refused
 from agent.recipes import replace_member
 from agent.recipes.invariants import require_sound
+from agent.recipes.openshift311 import is_openshift311, names_of
 from coordinator import report
 from coordinator.signing import save_plan
 from coordinator.tasks.choosing import choose_plan, make_plan, why_not
 from coordinator.tasks.common import Options, looking, refused
 from coordinator.tasks.doing import carry_out
 from coordinator.tasks.open_plans import refuse_open_plans, without_left_behind
+from coordinator.tasks.retire_master import carry_out_with, edit_of
 
 
 def plan(options: Options, host: str = "", save: str = "") -> None:
@@ -54,8 +56,11 @@ def rescue_quorum(options: Options) -> None:
         carry_out(looked, plan, options)
 
 
-def remove_member(options: Options, name: str) -> None:
-    """Remove a member whose host is gone for good; the cluster stays smaller."""
+def remove_member(options: Options, name: str, inventory: str = "") -> None:
+    """Remove a member whose host is gone for good; the cluster stays smaller.
+
+    inventory: an Ansible inventory of OpenShift 3.11's installer, whose [etcd] loses the host.
+    """
     declared = replace(options, lost=(*options.lost, name))
     with looking(options) as looked:
         refuse_open_plans(looked)
@@ -69,4 +74,10 @@ def remove_member(options: Options, name: str) -> None:
                 "only a member whose host is gone for good is removed without a replacement",
                 f"fab rescue-node {name}",
             )
-        carry_out(looked, replace_member.remove_member(seen.cluster, target, time.time()), options)
+        plan = replace_member.remove_member(seen.cluster, target, time.time())
+        path = inventory or looked.inventory.ansible
+        proposal = None
+        if path or is_openshift311(seen.cluster):
+            names = names_of(seen.cluster, target)
+            proposal = edit_of(path, names, ("etcd",), looked.progress, target)
+        carry_out_with(looked, plan, options, proposal)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from agent.errors import UsageError
 from agent.model.holding import damaged_journal
 from agent.model.plan import Plan, plan_from_plain
-from coordinator import report
+from coordinator import inventory_edit, report
 from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
 from coordinator.tasks import carried
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
+from coordinator.tasks.inventories import finish_inventories
 from coordinator.tasks.open_plans import stored_signature, tell_of_holders
 
 
@@ -20,6 +21,8 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
     """Go on with an unfinished plan: the hosts are looked at again, then what is left is done."""
     with looking(options) as looked:
         plan = _stored_plan(looked, plan_id)
+        if plan is None and finish_inventories(looked):
+            return
         if plan is None:
             looked.progress.say(f"no unfinished plan; cluster {looked.diagnosis.state.value}")
             return
@@ -33,6 +36,7 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
         for host in drop:
             sequencer.skip_host(host, "given up by the operator")
         run_to_end(looked.fleet, sequencer, plan, looked.progress, options)
+        inventory_edit.carry_out(plan.id, looked.progress.say)
 
 
 def rollback(options: Options, plan_id: str = "") -> None:
@@ -46,6 +50,7 @@ def rollback(options: Options, plan_id: str = "") -> None:
         sequencer = _sequencer(looked, plan, options)
         sequencer.begin()
         undone = sequencer.rollback()
+        inventory_edit.drop(plan.id)
         looked.progress.say(f"plan {plan.short_id} rolled back: {len(undone)} steps undone")
 
 

@@ -8,6 +8,7 @@ from typing import Optional
 from agent.model.defects import Defect
 from agent.model.facts.etcd import Binary, EtcdConfig, EtcdProcess, OfflineFacts, OnlineFacts
 from agent.model.facts.host import Cause, Certificate, Disk, Runtime, Service, Stray
+from agent.model.facts.openshift311 import Master311
 from agent.model.facts.rescue import Fence, JournalFacts, Lock, Parked
 
 FORMAT = 1
@@ -19,6 +20,7 @@ class Survey:
 
     config: of the definition in place. parked_config: of the one parked last, where none is in
     place; its `definition` is where it is parked. unit: the one that runs etcd, where a unit does.
+    master311: what a host of OpenShift 3.11 has beside its etcd.
     """
 
     format: int
@@ -51,6 +53,7 @@ class Survey:
     parked_config: Optional[EtcdConfig] = None
     unit: Optional[Service] = None
     defects: tuple[Defect, ...] = ()
+    master311: Optional[Master311] = None
 
 
 @dataclass(frozen=True)

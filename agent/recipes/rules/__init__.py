@@ -27,6 +27,7 @@ from agent.recipes.rules.membership import (
 from agent.recipes.rules.openshift4 import HOST_RULES
 from agent.recipes.rules.openshift4_api import API_RULES
 from agent.recipes.rules.openshift4_machine import MACHINE_RULES
+from agent.recipes.rules.openshift311 import OPENSHIFT311
 from agent.recipes.rules.restoring import RESTORES
 from agent.recipes.rules.stopping import (
     fence,
@@ -65,6 +66,7 @@ RULES: dict[str, Rule] = {
         member_remove, member_add_learner, member_promote, set_initial_cluster,
         install_timer, remove_timer,
         *RESTORES,
+        *OPENSHIFT311,
         *HOST_RULES, *API_RULES, *MACHINE_RULES,
     )
 }  # fmt: skip
