@@ -7,6 +7,7 @@ from coordinator.rest import rest_of
 from coordinator.tasks import bundle as bundles
 from coordinator.tasks import carried as consoles
 from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
+from coordinator.tasks import machines
 from coordinator.tasks import restore as restoring
 from coordinator.tasks import retire_master as retiring
 from coordinator.tasks import settings as view
@@ -115,6 +116,12 @@ def restore(
     restoring.restore(options, asked)
 
 
+@command("kubeconfig", *CHANGING, node="the node, its member, or its machine")
+def replace_machine(options: Options, node: str) -> None:
+    """Replace the dead machine under an OpenShift 4 control-plane node, and bring etcd to it."""
+    machines.replace_node_machine(options, node)
+
+
 @command(*CHANGING, host="the host whose certificates are all made anew")
 def renew_certificates(options: Options, host: str | None = None) -> None:
     """Make etcd's certificates anew: all on HOST, or all that will not do on any host."""
@@ -146,7 +153,7 @@ def join_command(
 
 
 @command(
-    "dry_run", *LOOKING, repeated=("drop",),
+    "dry_run", "kubeconfig", *LOOKING, repeated=("drop",),
     plan="the plan's ID or its beginning", drop="a host to give up for good (repeat for each)",
 )  # fmt: skip
 def resume(options: Options, drop: tuple[str, ...], plan: str | None = None) -> None:
