@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from coordinator.command import CHANGING, LOOKING, command
 from coordinator.rest import rest_of
+from coordinator.tasks import backup_master as backups
 from coordinator.tasks import bundle as bundles
 from coordinator.tasks import carried as consoles
-from coordinator.tasks import certificates, look, members, plan_files, rescue, timer, unfinished
-from coordinator.tasks import machines
+from coordinator.tasks import (
+    certificates,
+    look,
+    machines,
+    members,
+    plan_files,
+    rescue,
+    timer,
+    unfinished,
+)
+from coordinator.tasks import dcos as mesos
 from coordinator.tasks import restore as restoring
 from coordinator.tasks import retire_master as retiring
 from coordinator.tasks import settings as view
@@ -48,13 +58,13 @@ def apply(options: Options, file: str) -> None:
     plan_files.apply(options, file)
 
 
-@command("lost", *CHANGING, host="the node to rescue")
+@command("lost", "unattended", *CHANGING, host="the node to rescue")
 def rescue_node(options: Options, host: str) -> None:
     """Bring HOST's etcd member back to health, or refuse and say what would."""
     rescue.rescue_node(options, host)
 
 
-@command("lost", "accept", "in_manifest", *CHANGING)
+@command("lost", "accept", "in_manifest", "unattended", *CHANGING)
 def rescue_quorum(options: Options) -> None:
     """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
     rescue.rescue_quorum(options)
@@ -181,6 +191,19 @@ def snapshot(
 
 
 @command(
+    *LOOKING,
+    host="the master (default: a member that serves)",
+    folder="the directory on the master that gets it (default: its platform's usual one)",
+    to="bring it here as well, into this directory",
+)
+def backup_master(
+    options: Options, host: str | None = None, folder: str = "", to: str = ""
+) -> None:
+    """Back a master up on itself, in its platform's own layout, and verify it."""
+    backups.backup_master(options, host or "", backups.Asked(folder, to))
+
+
+@command(
     "output",
     file="a snapshot file, or the directory of a backup set",
     no_hash_ok="take the copy of a database file, which has no hash of its own",
@@ -242,6 +265,63 @@ def remove_timer(options: Options, host: str | None = None) -> None:
 def timer_status(options: Options, host: str | None = None) -> None:
     """Say when each host takes its next snapshot, and what it has."""
     timer.timer_status(options, host or "")
+
+
+@command("lost", "output", service="the service's name (default: kubernetes)")
+def dcos_diagnose(options: Options, service: str = "kubernetes") -> None:
+    """Say what state a DC/OS Kubernetes service's etcd is in, and what fits; changes nothing."""
+    mesos.diagnose(options, service)
+
+
+@command(
+    "output",
+    service="the service's name (default: kubernetes)",
+    pod="the pod to take it from (default: one that serves)",
+    to="the directory here that gets the snapshot",
+)
+def dcos_snapshot(
+    options: Options, service: str = "kubernetes", pod: str = "", to: str = "backups"
+) -> None:
+    """Bring a verified snapshot of a DC/OS Kubernetes service's etcd here."""
+    mesos.snapshot(options, service, pod, to)
+
+
+@command(
+    "lost", "output", "dry_run", "yes",
+    service="the service's name (default: kubernetes)",
+    remedy="watch, replace, scale-up, restore, rebuild or reinstall (default: what fits)",
+    pod="the pod to replace (default: the one that failed)",
+    bucket="the S3 bucket of `dcos kubernetes backup` and `restore`",
+    region="its region (default: AWS_DEFAULT_REGION)",
+    backup_name="the backup to restore (default: the CLI's own)",
+    options_file="the JSON that the service was installed with (default: as it says itself)",
+    to="the directory here that gets snapshots",
+    timeout="seconds for each wait",
+    again="scale up once more after two failures in a row",
+    no_snapshot="go on without the snapshot of a member that answers alone",
+    aws_as_arguments="hand the AWS credentials over as arguments, which others here can see",
+)  # fmt: skip
+def dcos_rescue(
+    options: Options,
+    service: str = "kubernetes",
+    remedy: str = "",
+    pod: str = "",
+    bucket: str = "",
+    region: str = "",
+    backup_name: str = "",
+    options_file: str = "",
+    to: str = "backups",
+    timeout: int = 1200,
+    again: bool = False,
+    no_snapshot: bool = False,
+    aws_as_arguments: bool = False,
+) -> None:
+    """Do what the state of a DC/OS Kubernetes service asks, or refuse and say what would."""
+    asked = mesos.Asked(
+        service, remedy, pod, bucket, region, backup_name, options_file, to, timeout, again,
+        no_snapshot, aws_as_arguments,
+    )  # fmt: skip
+    mesos.rescue(options, asked)
 
 
 @command(
