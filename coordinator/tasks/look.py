@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.errors import UsageError
 from coordinator import report
-from coordinator.tasks import carried
+from coordinator.tasks import carried, dcos
 from coordinator.tasks.common import Options, looking
 
 
@@ -26,6 +26,12 @@ def diagnose(options: Options) -> None:
 
 def journal(options: Options, plan_id: str = "") -> None:
     """List the plans in all hosts' journals, or show the records of one."""
+    if dcos.is_ours(options, plan_id):
+        ours = dcos.journal_rows(plan_id)
+        report.emit(
+            ours, options.output, report.records_table if plan_id else report.journals_table
+        )
+        return
     with looking(options, blind=True) as looked:
         reached = [o.host for o in looked.observations if o.survey]
         rows: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from agent.model.plan import Plan, plan_from_plain
 from coordinator import inventory_edit, report
 from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
-from coordinator.tasks import carried
+from coordinator.tasks import carried, dcos
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
 from coordinator.tasks.inventories import finish_inventories
@@ -19,6 +19,9 @@ from coordinator.tasks.open_plans import stored_signature, tell_of_holders
 
 def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> None:
     """Go on with an unfinished plan: the hosts are looked at again, then what is left is done."""
+    if dcos.is_ours(options, plan_id):
+        dcos.resume(options, plan_id)
+        return
     with looking(options) as looked:
         plan = _stored_plan(looked, plan_id)
         if plan is None and finish_inventories(looked):
@@ -41,6 +44,9 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
 
 def rollback(options: Options, plan_id: str = "") -> None:
     """Take an unfinished plan back, up to the point of no return."""
+    if dcos.is_ours(options, plan_id):
+        dcos.rollback(options, plan_id)
+        return
     with looking(options) as looked:
         plan = _stored_plan(looked, plan_id)
         if plan is None:
