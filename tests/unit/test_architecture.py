@@ -153,7 +153,7 @@ def test_imports_run_one_way(room: str, forbidden: tuple[str, ...]) -> None:
 
 
 def test_the_coordinator_knows_no_more_of_a_host_than_where_its_state_lies() -> None:
-    """The rest of agent.host would touch the operator's machine; there are DC/OS's journals only."""
+    """The rest would touch the operator's machine, which has the journals of DC/OS only."""
     rooms = [p for p in python_files("coordinator") if p != "coordinator/dcos/state.py"]
     used = {m for p in rooms for m in imports(p) if m.startswith("agent.host")}
     harmless = {"processes", "processes.forbid_core_dumps"}
