@@ -63,7 +63,7 @@ def _of_stage(stage: Stage, host: str, done: Collection[str]) -> tuple[list[Step
         if step.host == host:
             mine += [step] if step.id in left else []
         elif step.id not in done:
-            stop = step
+            stop = stop or step
             if not stage.parallel:
                 break
         elif not stage.parallel:
