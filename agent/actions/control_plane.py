@@ -90,7 +90,8 @@ class RestartControlPlane(Action[RestartArgs]):
 
 
 def _running(ctx: Context) -> Sequence[tuple[str, str, float]]:
-    return running_containers(ctx.host, ctx.platform.namespace)
+    spaces = ctx.platform.control_plane_namespaces
+    return [row for space in spaces for row in running_containers(ctx.host, space)]
 
 
 def _left(ctx: Context, undo: Data) -> list[str]:

@@ -22,7 +22,6 @@ from agent.etcd.transport import real_files
 from agent.model.facts import EtcdConfig
 from agent.survey.online import local_endpoint
 
-MASTER_LEASES = b"/registry/masterleases/"
 _ALL = b"\0"
 
 
@@ -57,7 +56,7 @@ class ProveRestored(Action[ProveArgs]):
         tls = real_files(ctx.host, current_config(ctx).client_tls)
         alone = serving_alone(ctx, where, (), "the restored data to serve", args.deadline)
         with alone as (endpoint, facts), EtcdClient(endpoint, tls, timeout=60.0) as client:
-            facts.update(_look(client, args))
+            facts.update(_look(client, args, leases_of(ctx)))
         adopt(ctx.host, where.work_member, where.data_dir)
         return finish(ctx, where, facts)
 
@@ -66,7 +65,12 @@ class ProveRestored(Action[ProveArgs]):
             raise StepFailed("the restored data was not finished")
 
 
-def _look(client: EtcdClient, args: ProveArgs) -> Data:
+def leases_of(ctx: Context) -> bytes:
+    """What the keys of API servers' leases begin with, by kube-apiserver's own --etcd-prefix."""
+    return f"{ctx.platform.api_prefix}/masterleases/".encode()
+
+
+def _look(client: EtcdClient, args: ProveArgs, leases: bytes) -> Data:
     """Hold what is served against what was verified, then remove the stale leases."""
     revision = client.status().revision
     if revision < args.revision:
@@ -82,7 +86,7 @@ def _look(client: EtcdClient, args: ProveArgs) -> Data:
             "what was restored is not what was verified",
             "fab rollback",
         )
-    removed = client.delete(MASTER_LEASES, prefix_end(MASTER_LEASES))
+    removed = client.delete(leases, prefix_end(leases))
     keys = f"{counted} keys, " if counted >= 0 else ""
     seen = f"{keys}revision {revision}, {removed} stale API server leases removed"
     return {"seen": seen, "removed_leases": removed, "keys": counted}
@@ -104,13 +108,13 @@ class RemoveStaleLeases(Action[LeasesArgs]):
     def is_done(self, ctx: Context, args: LeasesArgs, undo: Optional[Data]) -> bool:
         try:
             with _client(ctx, current_config(ctx)) as client:
-                return not _stale(client, args.revision)
+                return not _stale(client, args.revision, leases_of(ctx))
         except RescueError:
             return False
 
     def act(self, ctx: Context, args: LeasesArgs, undo: Data) -> Data:
         with _client(ctx, current_config(ctx)) as client:
-            stale = _stale(client, args.revision)
+            stale = _stale(client, args.revision, leases_of(ctx))
             for key in stale:
                 client.delete(key)
         return {"seen": f"{len(stale)} stale API server leases removed"}
@@ -121,6 +125,6 @@ def _client(ctx: Context, config: EtcdConfig) -> EtcdClient:
     return EtcdClient(local_endpoint(config), files, timeout=10.0)
 
 
-def _stale(client: EtcdClient, revision: int) -> list[bytes]:
-    found = client.range(MASTER_LEASES, prefix_end(MASTER_LEASES), keys_only=True)
+def _stale(client: EtcdClient, revision: int, leases: bytes) -> list[bytes]:
+    found = client.range(leases, prefix_end(leases), keys_only=True)
     return [pair.key for pair in found.kvs if pair.mod_revision <= revision]

@@ -17,6 +17,7 @@ from agent.host import Host
 from agent.platforms import detect
 from agent.snapshot.backup_set import verify_path
 from agent.snapshot.bulk import INCOMING
+from agent.snapshot.openshift4_set import resources_beside
 from agent.snapshot.restore_facts import RestoreFacts, ToolFacts
 from agent.survey.watched import read_config
 
@@ -36,6 +37,7 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
     facts, found_set = None, None
     if snapshot:
         facts, found_set = verify_path(host, snapshot, args.get("copy") is True, say)
+    resources = resources_beside(host, snapshot)
     more = tuple(str(path) for path in args.get("more", ()))
     modified = host.stat(snapshot).st_mtime if snapshot else 0.0
     try:
@@ -45,14 +47,14 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
         if args.get("restores") is True:
             raise
         found_here = find_revisions(host, "/var/lib/etcd", more)
-        return RestoreFacts(facts, None, found_here, modified, found_set)
+        return RestoreFacts(facts, None, found_here, modified, found_set, resources=resources)
     if args.get("restores") is True:
         _binary, version = obtain_binary(ctx, config)
         found = find_tool(ctx, config, _text(args, "tool"), version)
         tool = ToolFacts(found.name, found.version, found.bumps)
     revisions = find_revisions(host, config.data_dir, more)
     told = config if definition else None
-    return RestoreFacts(facts, tool, revisions, modified, found_set, told)
+    return RestoreFacts(facts, tool, revisions, modified, found_set, told, resources)
 
 
 def stage(host: Host, path: str) -> str:

@@ -21,7 +21,8 @@ class Platform:
     "manifest", a "sourced" manifest (whose shell reads etcd's variables from files beside it) or a
     "unit"; unit: the name of the unit. Empty container: no container runtime is in
     play; empty kubelet_unit: no kubelet is. image_tool: what mounts an image of the local store,
-    "ctr" (containerd) or "podman" (whose store is CRI-O's).
+    "ctr" (containerd) or "podman" (whose store is CRI-O's). api_prefix: what kube-apiserver's keys
+    in etcd begin with (its --etcd-prefix). control_plane_namespaces: where its pods are.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Platform:
     definition_kind: str = "manifest"
     unit: str = ""
     image_tool: str = "ctr"
+    api_prefix: str = "/registry"
+    control_plane_namespaces: tuple[str, ...] = ("kube-system",)
 
     @property
     def manifest(self) -> str:

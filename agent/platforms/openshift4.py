@@ -38,6 +38,10 @@ class OpenShift4(Platform):
     client_pairs: tuple[tuple[str, str], ...] = ()
     namespace: str = "openshift-etcd"
     image_tool: str = "podman"
+    api_prefix: str = "/kubernetes.io"
+    control_plane_namespaces: tuple[str, ...] = (
+        "openshift-kube-apiserver", "openshift-kube-controller-manager", "openshift-kube-scheduler",
+    )  # fmt: skip
 
     def client_tls(self, host: Host, config: EtcdConfig) -> TlsFiles:
         """The peer's pair, which etcdctl uses there (ETCDCTL_CERT), with the servers' CA bundle."""

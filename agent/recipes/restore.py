@@ -25,6 +25,7 @@ from agent.recipes.cluster import (
     initial_cluster,
     port_of,
 )
+from agent.recipes.openshift4 import roll_out
 from agent.recipes.rejoin import rejoin, tidy_manifests, why_not_rejoin
 from agent.recipes.reseed import endpoints
 from agent.recipes.restore_wish import (
@@ -89,6 +90,7 @@ class _Maker:
             members.append(joiner)
         self._renew(self._seen_beside([host, *rejoining]))
         tidy_manifests(builder, cluster, members, members)
+        roll_out(builder, cluster, host, members, created)
         return self._build(created, members, left)
 
     def all(self, created: float) -> Plan:
@@ -104,6 +106,7 @@ class _Maker:
         steps = [self._step(hosts[0], "remove_stale_leases", why, revision=revision)]
         self._builder.stage("Remove the API server leases of the snapshot", steps)
         self._renew([*hosts, *self._seen_beside(hosts)])
+        roll_out(self._builder, self._cluster, hosts[0], hosts, created)
         left = [
             f"{m.host} is not restored: it is no part of this; then: fab rescue-node {m.host}"
             for m in self._others
@@ -124,9 +127,9 @@ class _Maker:
         return {"data_dir": config.data_dir} if config else {}
 
     def _prepare(self, joining: Sequence[str]) -> None:
-        size, steps = self._wish.source.size, []
-        for host in self._wish.hosts:
-            definition = self._wish.definitions.get(host)
+        wish, size, steps = self._wish, self._wish.source.size, []
+        for host in wish.hosts:
+            definition = wish.definitions.get(host)
             if definition is not None:
                 why = "nothing here says how etcd is meant to run; the backup set does"
                 file = to_plain(definition)
@@ -134,6 +137,14 @@ class _Maker:
             why = "room for the restored data, and an etcd to run, before anything stops"
             steps.append(self._step(host, "preflight", why, copies=False, incoming=size))
             steps.append(self._restore(host))
+            if host in wish.resources:
+                archive, digest = wish.resources[host]
+                why = "of one set with the snapshot; what is there stays"
+                steps.append(
+                    self._step(
+                        host, "restore_static_resources", why, archive=archive, sha256=digest
+                    )
+                )
         why = "room for the new data, and an etcd to rejoin with"
         for host in joining:
             steps.append(self._step(host, "preflight", why, copies=False, incoming=size))

@@ -51,7 +51,8 @@ class Wish:
     keys of the restored data before anything stops. named: members that the snapshot lists, where
     no host's data tells of any: each must be a host that was looked at, or be declared lost.
     definitions: host → the one of the backup set, for a host that has none; the cluster is given as
-    if it were parked there.
+    if it were parked there. resources: host → (archive of static pod resources that lies there and
+    is of one set with the snapshot, its sha256).
     """
 
     source: Source
@@ -64,6 +65,7 @@ class Wish:
     rehearse: bool = True
     named: tuple[Member, ...] = ()
     definitions: Mapping[str, FromSet] = field(default_factory=dict)
+    resources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def needed_names(cluster: Cluster, wish: Wish) -> tuple[tuple[str, str], ...]:

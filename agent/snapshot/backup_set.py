@@ -22,6 +22,7 @@ from agent.errors import Damaged, Refused, UsageError
 from agent.host import Host
 from agent.model.codec import from_plain, parse_json, to_plain
 from agent.model.facts import Damage
+from agent.snapshot import openshift4_set
 from agent.snapshot.verify import Say, SnapshotDamaged, SnapshotFacts, verify_snapshot
 
 FORMAT = 1
@@ -186,11 +187,13 @@ def _check_main(host: Host, directory: str, found: BackupSet, say: Say) -> Optio
 def verify_path(
     host: Host, path: str, no_hash_ok: bool = False, say: Say = lambda text: None
 ) -> tuple[SnapshotFacts, Optional[BackupSet]]:
-    """Verify a snapshot file, or the set in a directory.
+    """Verify a snapshot file, or the set in a directory, ours or in OpenShift 4's own layout.
 
     A file inside a set is held against the set's manifest as well. Raises as verify_set and
     verify_snapshot.
     """
+    if host.is_dir(path) and openshift4_set.is_set(host, path):
+        return openshift4_set.read(host, path, say).facts, None
     if host.is_dir(path):
         found = verify_set(host, path, say)
         if found.snapshot is None:

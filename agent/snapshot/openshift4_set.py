@@ -187,6 +187,14 @@ def _add(host: Host, tar: tarfile.TarFile, path: str) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
+def files_of(host: Host, found: OpenShiftSet) -> list[tuple[str, int, str]]:
+    """(path, size, sha256) of every file of a set, the sums among them."""
+    sums = f"{found.directory}/{SUMS}"
+    rows = [(found.snapshot, found.facts.sha256), (found.resources, found.sha256)]
+    rows += [(sums, hash_of(host, sums))] if host.exists(sums) else []
+    return [(path, host.stat(path).st_size, digest) for path, digest in rows]
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -270,6 +278,15 @@ def _read_sums(host: Host, directory: str) -> dict[str, str]:
         line.split("  ", 1) for line in host.read_text(f"{directory}/{SUMS}", 65536).splitlines()
     )
     return {row[1]: row[0] for row in rows if len(row) == 2}
+
+
+def resources_beside(host: Host, path: str) -> tuple[str, str]:
+    """(archive, its sha256) of a set in OpenShift's layout that was verified; empty for none."""
+    if not path or not is_set(host, path):
+        return "", ""
+    directory = path.rstrip("/") or "/"
+    archive = f"{directory}/{_names(_one_stamp(host, directory))[1]}"
+    return archive, hash_of(host, archive)
 
 
 def hash_of(host: Host, path: str) -> str:

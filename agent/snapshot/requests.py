@@ -83,10 +83,33 @@ def discard_upload(host: Host, args: Args, say: Say) -> Any:
     discard_incoming(host, _text(args, "path"))
 
 
+def take_openshift4_set(host: Host, args: Args, say: Say) -> Any:
+    """Take a set in OpenShift 4's layout: {"folder", "stamp"} → its facts.
+
+    {"directory", "files": [[path, size, sha256], …], "resources": […], "snapshot": SnapshotFacts}.
+    """
+    from agent.platforms import detect
+    from agent.snapshot import openshift4_set
+    from agent.survey.watched import definition_here
+
+    platform = detect(host)
+    if platform.name != "openshift4":
+        raise UsageError(f"{host.hostname()}: {platform.title}, not OpenShift 4")
+    config = definition_here(host, platform)
+    folder, stamp = _text(args, "folder"), _text(args, "stamp")
+    found = openshift4_set.take(host, config, folder, stamp, say)
+    return {
+        "directory": found.directory,
+        "files": openshift4_set.files_of(host, found),
+        "resources": list(found.revisions),
+        "snapshot": to_plain(found.facts),
+    }
+
+
 REQUESTS = {
     f.__name__: f
     for f in (
         take_snapshot, snapshot_files, discard_snapshot, keep_snapshot, verify_snapshot,
-        rehearse_snapshot, discard_upload,
+        rehearse_snapshot, discard_upload, take_openshift4_set,
     )
 }  # fmt: skip

@@ -25,7 +25,8 @@ class RestoreFacts:
     """snapshot, tool: None where not asked for. found: revisions that data here stands for.
 
     set: that the snapshot is of. modified: when the snapshot's file was last written, seconds since
-    the epoch; 0 where there is none. config: of the definition that was asked about.
+    the epoch; 0 where there is none. config: of the definition that was asked about. resources: the
+    archive of static pod resources beside a snapshot of OpenShift 4's layout, and its sha256.
     """
 
     snapshot: Optional[SnapshotFacts]
@@ -34,3 +35,4 @@ class RestoreFacts:
     modified: float = 0.0
     set: Optional[BackupSet] = None
     config: Optional[EtcdConfig] = None
+    resources: tuple[str, str] = ("", "")

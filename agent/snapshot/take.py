@@ -38,7 +38,7 @@ from agent.snapshot.verify import Say, SnapshotDamaged, SnapshotFacts, verify_sn
 from agent.survey.offline import read_offline
 from agent.survey.online import local_endpoints
 from agent.survey.processes import etcd_processes
-from agent.survey.watched import find_parked, read_config, read_watched
+from agent.survey.watched import definition_here
 
 _RESERVE = 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -56,7 +56,7 @@ def take_set(host: Host, say: Say, folder: str = STAGING, may_copy: bool = True)
     a member streamed is not what it hashed; EtcdError where the stream broke.
     """
     platform = detect(host)
-    config = _config(host, platform)
+    config = definition_here(host, platform)
     member = find_running(host, config)
     name = _set_name(host)
     host.makedirs(folder)
@@ -78,21 +78,6 @@ def _set_name(host: Host) -> str:
 
 
 # ---- where from ----------------------------------------------------------------------------------
-
-
-def _config(host: Host, platform: Platform) -> EtcdConfig:
-    """What etcd runs with, from the definition in place or the one that is parked."""
-    config, _strays, problems = read_watched(host, platform)
-    if config is not None:
-        return config
-    for parked in reversed(find_parked(host)):
-        if parked.original:
-            return read_config(host, platform, parked.path)
-    raise Refused(
-        f"{host.hostname()}: no definition of etcd: {'; '.join(problems) or 'none in place'}",
-        "where its data lies, and how to speak to it, is not known without",
-        "fab survey",
-    )
 
 
 def _require_space(host: Host, need: int) -> None:

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from agent.errors import Damaged, RescueError
+from agent.errors import Damaged, Refused, RescueError
 from agent.host import STATE_DIR, Host
 from agent.model.facts import EtcdConfig, Parked, Stray
 from agent.platforms.base import Platform
@@ -83,6 +83,24 @@ def _config_of(host: Host, platform: Platform, etcd: _EtcdPod) -> EtcdConfig:
     if platform.definition_kind == "sourced":
         return sourced_config(host, etcd.pod, etcd.spec)
     return pod_config(etcd.pod, etcd.spec)
+
+
+def definition_here(host: Host, platform: Platform) -> EtcdConfig:
+    """What etcd runs with, from the definition in place or the one that is parked.
+
+    Raises Refused where there is none.
+    """
+    config, _strays, problems = read_watched(host, platform)
+    if config is not None:
+        return config
+    for parked in reversed(find_parked(host)):
+        if parked.original:
+            return read_config(host, platform, parked.path)
+    raise Refused(
+        f"{host.hostname()}: no definition of etcd: {'; '.join(problems) or 'none in place'}",
+        "where its data lies, and how to speak to it, is not known without",
+        "fab survey",
+    )
 
 
 def _read_unit(

@@ -14,7 +14,7 @@ from agent.errors import RescueError, UsageError
 from agent.model.codec import from_plain
 from agent.snapshot.backup_set import BackupSet
 from agent.snapshot.bulk import INCOMING
-from agent.snapshot.here import verify_here
+from agent.snapshot.here import resources_here, verify_here
 from agent.snapshot.restore_facts import RestoreFacts
 from agent.snapshot.verify import SnapshotFacts
 from coordinator.channel import fan_out
@@ -29,7 +29,8 @@ _ANSWER = 60.0
 class Found:
     """A verified snapshot. host: where it lies, empty for here; path: of the database file there.
 
-    modified: when the file was last written, seconds since the epoch; 0 where not known.
+    modified: when the file was last written, seconds since the epoch; 0 where not known. resources:
+    the archive of static pod resources that is of one set with it, and its sha256; empty for none.
     """
 
     facts: SnapshotFacts
@@ -37,18 +38,21 @@ class Found:
     path: str
     modified: float = 0.0
     set: BackupSet | None = None
+    resources: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
 class Placed:
     """Where the snapshot and the tool lie. paths: host → path there. tool: a path on all hosts.
 
-    sent: (host, path) of what was put there for this, to be taken away again.
+    sent: (host, path) of what was put there for this, to be taken away again. resources: host →
+    where the archive of static pod resources lies there.
     """
 
     paths: dict[str, str]
     tool: str = ""
     sent: tuple[tuple[str, str], ...] = field(default=())
+    resources: dict[str, str] = field(default_factory=dict)
 
 
 def find(looked: Looked, file: str, no_hash_ok: bool) -> Found:
@@ -62,15 +66,19 @@ def find(looked: Looked, file: str, no_hash_ok: bool) -> Found:
         path = os.path.abspath(path)
         facts, found_set = verify_here(path, no_hash_ok, looked.progress.say)
         taken = os.stat(path).st_mtime
+        resources = resources_here(path)
     else:
         said = look(looked, host, {"snapshot": path, "copy": no_hash_ok})
         if said.snapshot is None:
             raise RescueError(f"internal: {host} did not verify {path}")
         facts, found_set, taken = said.snapshot, said.set, said.modified
+        resources = said.resources
     if found_set is not None:
         taken = found_set.time
         path = path if path.endswith(found_set.main) else f"{path}/{found_set.main}"
-    return Found(facts, host, path, taken, found_set)
+    if resources[0]:
+        path = facts.path
+    return Found(facts, host, path, taken, found_set, resources)
 
 
 def on_host(looked: Looked, file: str) -> tuple[str, str]:
@@ -103,10 +111,18 @@ def place(looked: Looked, found: Found, hosts: Sequence[str], tool: str = "") ->
     """
     tool_host, tool_path = on_host(looked, tool) if tool else ("", "")
     send_tool = bool(tool) and not tool_host
+    resources: dict[str, str] = {}
 
     def one(host: str) -> tuple[str, str, list[str]]:
         sent = []
         path = found.path
+        archive, archive_sum = found.resources
+        if archive and not found.host:
+            say, way = looked.progress.say, looked.fleet.way(host)
+            resources[host] = upload(way, Path(archive), say, archive_sum)
+            sent.append(resources[host])
+        elif archive and host == found.host:
+            resources[host] = archive
         if host != found.host and not _has(looked, host, found):
             path = upload(looked.fleet.way(host), source, looked.progress.say, digest)
             sent.append(path)
@@ -132,6 +148,7 @@ def place(looked: Looked, found: Found, hosts: Sequence[str], tool: str = "") ->
         {host: path for host, (path, _there, _sent) in done.items()},
         tools.pop() if tools else "",
         tuple((host, path) for host, (_path, _there, sent) in done.items() for path in sent),
+        resources,
     )
 
 

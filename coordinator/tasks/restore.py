@@ -181,7 +181,9 @@ def _wish(looked: Looked, asked: Asked, draft: Wish, found: Found, placed: Place
     """The draft with what the hosts say: where the file lies, and how far to raise the revision."""
     looks = _look(looked, draft, placed)
     raised = _bump(looked, asked, draft.hosts, found, looks)
-    return replace(_with(draft, placed), bump=raised, tool=placed.tool)
+    digest = found.resources[1]
+    resources = {host: (path, digest) for host, path in placed.resources.items()}
+    return replace(_with(draft, placed), bump=raised, tool=placed.tool, resources=resources)
 
 
 def _with(draft: Wish, placed: Placed) -> Wish:
