@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 from agent.etcd.grpc import frame, opening
 from agent.host import Host
 from agent.model.codec import canonical
-from agent.model.facts import Lock
+from agent.model.facts import Lock, Survey
 from agent.model.plan import plan_to_plain
-from agent.records.journal import JOURNAL_DIR, Journal
+from agent.records.carried import pack
+from agent.records.journal import JOURNAL_DIR, Journal, read_journals
 from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
 from agent.snapshot.grpc_stream import SNAPSHOT
 from agent.survey.bbolt import Database
@@ -161,6 +162,7 @@ def _written_here() -> Corpus:
         "manifest": [with_flags().encode(), with_flags("--force-new-cluster").encode()],
         "plan": [canonical(plan_to_plain(plan))],
         "journal": [_journal()],
+        "carried": [_carried()],
         "lock": [canonical(Lock(plan.id, "ann@ops", 3, 1.5))],
         "tar": _archives(),
         "cluster": [_CLUSTER],
@@ -190,6 +192,17 @@ def _journal() -> bytes:
             journal.append("intent", step.id, {"path": "/etc/kubernetes/manifests/etcd.yaml"})
             journal.append("done", step.id, {"left": "nothing"})
         return (Path(folder) / JOURNAL_DIR[1:] / f"{plan.id}.jsonl").read_bytes()
+
+
+def _carried() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(folder)
+        plan = plan_of(*SWAP)
+        journal = Journal.create(host, plan)
+        journal.append("intent", plan.steps()[0].id)
+        survey = Survey(1, "0", "m0", "a" * 32, "b" * 36, 1.5, "kubeadm", ("10.0.0.1",), 9,
+                        journals=read_journals(host))  # fmt: skip
+        return pack(host, survey)
 
 
 def _archives() -> list[bytes]:

@@ -10,12 +10,14 @@ from agent.etcd.grpc import Call
 from agent.etcd.transport import RealFiles
 from agent.model.plan import plan_from_plain, plan_to_plain
 from agent.model.signed import plan_of_text, plan_text
+from agent.records.carried import unpack
 from agent.snapshot.backup_set import manifest_bytes, parse_manifest
 from agent.snapshot.grpc_stream import SNAPSHOT, parse
 from agent.survey.etcdyaml import parse_config
 from agent.survey.execline import command
 from agent.survey.redact import shown_argv, shown_line
 from agent.survey.unitfile import parse_unit, words
+from tests.fuzz import repair
 from tests.fuzz.reader import Reader, Wrong
 
 
@@ -88,11 +90,24 @@ def _stream(data: bytes) -> Any:
     return found
 
 
+def _carried(data: bytes) -> Any:
+    found = unpack(data, "carried-m0.json")
+    for history in found.histories:
+        if history.records[0].data["plan"]["id"] != history.plan.id:
+            raise Wrong("a journal of another plan than it says")
+    return found.host, found.made, found.survey, [h.records for h in found.histories]
+
+
+def _everything(data: bytes) -> list[tuple[int, int]]:
+    return [(0, len(data))]
+
+
 MORE_READERS = (
     Reader("etcd's configuration file", "config", _config_file, (Damaged,)),
     Reader("ExecStart", "unit", _exec_start, ()),
     Reader("secrets in a line", "log", _line, ()),
     Reader("signed plan", "plan", _signed_plan, (UsageError,)),
+    Reader("carried file", "carried", _carried, (UsageError, Damaged), repair.carried, _everything),
     Reader("backup set", "set", _set_manifest, (Damaged, Refused)),
     Reader("snapshot stream", "stream", _stream, (EtcdError,)),
 )
