@@ -106,14 +106,15 @@ class Dcos:
     def told(self, words: Sequence[str], code: int, said: bytes) -> RescueError:
         """The error that a failed command means, by what it said."""
         text = self.shown(said.decode(errors="replace").strip())
-        what = self.shown(f"dcos {' '.join(words[:6])}")
+        plain = [word for word in words[:8] if not word.startswith(("@", "--options=", "--aws-"))]
+        what = self.shown(f"dcos {' '.join(plain)}")
         for signs, make in _MEANINGS:
             if any(sign in text.lower() for sign in signs):
                 return make(what, text, self.service)
         return CommandFailed(
             f"{what}: exit code {code}: {text[-600:] or 'it said nothing'}",
             "the DC/OS CLI reports a failure",
-            f"try it by hand: {what} …",
+            "fab dcos-diagnose",
         )
 
     def shown(self, text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from agent.errors import Refused, RescueError, StepFailed, Unreachable
+from agent.errors import CommandFailed, Refused, RescueError, StepFailed, Unreachable
 from agent.model.plan import Plan, Stage, Step
 from agent.records.journal import Journal
 from coordinator.dcos.actions import ACTIONS, Context
@@ -60,7 +61,7 @@ def _do(ctx: Context, journal: Journal, step: Step) -> float:
             before = {} if is_begun and action.repeats else action.before(ctx, step)
             journal.append("intent", step.id, before)
             has_begun = True
-            result = action.act(ctx, step)
+            result = _acted(ctx, step)
         journal.append("done", step.id, result)
     except RescueError as error:
         if has_begun and not isinstance(error, Unreachable):
@@ -71,6 +72,13 @@ def _do(ctx: Context, journal: Journal, step: Step) -> float:
     spent = time.monotonic() - began
     ctx.progress.step(step, outcome, spent, result)
     return spent
+
+
+def _acted(ctx: Context, step: Step) -> dict[str, Any]:
+    try:
+        return ACTIONS[step.action].act(ctx, step)
+    except CommandFailed as error:
+        raise StepFailed(error.seen, error.why, error.next) from None
 
 
 def verify(ctx: Context, plan: Plan) -> dict[str, object]:
