@@ -24,7 +24,8 @@ allow_left_away()
 claim_rest()
 
 LOOKING = (
-    "cluster", "hosts_from", "output", "ask_ssh_password", "ask_jump_password", "ask_sudo_password",
+    "cluster", "hosts_from", "via", "image", "output",
+    "ask_ssh_password", "ask_jump_password", "ask_sudo_password",
 )  # fmt: skip
 CHANGING = (*LOOKING, "dry_run", "yes")
 
@@ -33,6 +34,8 @@ _REPEATED = Parameter.empty
 _COMMON: dict[str, tuple[Any, str]] = {
     "cluster": ("", "cluster.yaml that names the hosts (default: the one here, if there is one)"),
     "hosts_from": ("", "kubeconfig[:PATH] or ansible:PATH[:GROUP], which names the hosts"),
+    "via": ("", "how to get onto hosts: ssh, or oc-debug (debug pods, by oc or kubectl)"),
+    "image": ("", "the image of debug pods (default: as cluster.yaml says, else make image's)"),
     "ask_ssh_password": (False, "ask for the password of the login on the hosts"),
     "ask_jump_password": (False, "ask for the password of the login on the jump hosts"),
     "output": ("table", "table, json or yaml"),
@@ -41,6 +44,7 @@ _COMMON: dict[str, tuple[Any, str]] = {
     "kubeconfig": ("", "your kubeconfig, for hosts whose own one the API does not take any more"),
     "yes": (False, "do not ask before carrying out the plan"),
     "in_manifest": (False, "use the manifest way, where no etcd can be run outside the kubelet"),
+    "unattended": (False, "hosts that lose this machine, or boot, go on with their own steps"),
     "lost": (_REPEATED, "a host that is off and will not come back by itself (repeat for each)"),
     "accept": (_REPEATED, "a host whose newer or unknown data may be lost (repeat for each)"),
 }

@@ -18,6 +18,7 @@ from coordinator.agent_file import build_agent
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
 from coordinator.inventory import Inventory, gather
+from coordinator.inventory import via as through
 from coordinator.kubeconfig import read_kubeconfig
 
 
@@ -33,12 +34,15 @@ class Options:
     yes: bool = False
     output: str = "table"
     in_manifest: bool = False
+    unattended: bool = False
     ssh_config: str = ""
     sudo_password: str = ""
     hosts_from: str = ""
     ssh_password: str = ""
     jump_password: str = ""
     kubeconfig: str = ""
+    via: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
         )
     progress = Progress()
     inventory = gather(options.cluster, options.hosts, host, options.ssh_config, options.hosts_from)
+    inventory = through(inventory, options.via, options.image)
     access = replace(
         inventory.access,
         password=options.ssh_password,

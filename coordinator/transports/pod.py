@@ -9,6 +9,7 @@ may read logs; what an agent says may be a key.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import subprocess
 import threading
@@ -24,11 +25,14 @@ from coordinator.transports.pod_tools import TOOLS, PodName, PodWish, Tool, fail
 READY = b"etcd-rescue: ready"
 """What `rescue-agent hold` says first (agent/entry/hold.py)."""
 
-_START_SECONDS = 90
+_START_SECONDS = 60
+_ASK_SECONDS = 15.0
+_CANNOT_START = "is unable to start due to an error"
 _END_SECONDS = 15.0
 _STEP = 0.25
 _PYTHON = ("python3", *PYTHON_ARGS.split(), PROGRAM)
 _HOLD = ("rescue-agent", "hold")
+logger = logging.getLogger(__name__)
 
 
 class Pod:
@@ -38,6 +42,7 @@ class Pod:
         """Make it and wait until it is ready. Raises Unreachable, Refused."""
         self._tool, self.host = tool, host
         self.lost = False
+        self._require_ready()
         self._debug = ProcessStream(tool.debug(host, _HOLD))
         try:
             self.name = self._made()
@@ -46,6 +51,13 @@ class Pod:
         except BaseException:
             self._give_up()
             raise
+
+    def _require_ready(self) -> None:
+        """A pod for a host that is off would be waited for in vain."""
+        code, said = _run(self._tool.ready(self.host), _ASK_SECONDS)
+        if code != 0 or said.strip() != "True":
+            said = f"Ready={said.strip() or 'unknown'}" if code == 0 else said
+            raise failed(self.host, self._tool, said)
 
     def _give_up(self) -> None:
         """Interrupt oc, which then removes the pod, and not the namespace it may have made."""
@@ -60,22 +72,23 @@ class Pod:
         """The pod's name, once it is made; with oc, once it is ready."""
         said, deadline = b"", time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
+            data: bytes | None = None
             with contextlib.suppress(TimeoutError):
                 data = self._debug.read(_STEP)
-                said += data
-                words = self._debug.errors() if self._tool.is_oc else said.decode(errors="replace")
-                name = self._tool.made(words)
-                if name and (READY in said or not self._tool.is_oc):
-                    return name
-                if not data:
-                    raise failed(self.host, self._tool, self._debug.errors() or said.decode())
+            said += data or b""
+            told = self._debug.errors()
+            name = self._tool.made(told if self._tool.is_oc else said.decode(errors="replace"))
+            if name and (READY in said or not self._tool.is_oc):
+                return name
+            if data == b"" or _CANNOT_START in told:
+                raise failed(self.host, self._tool, told or said.decode(errors="replace"))
         raise failed(self.host, self._tool, self._debug.errors() or "it is not ready")
 
     def _wait(self) -> None:
         argv = self._tool.wait(self.name, _START_SECONDS)
-        said = _run(argv, _START_SECONDS + 10.0)
-        if said is not None:
-            self.close()
+        code, said = _run(argv, _START_SECONDS + _ASK_SECONDS)
+        if code != 0:
+            _run(self._tool.delete(self.name), _END_SECONDS)
             raise failed(self.host, self._tool, f"{self._debug.errors()}\n{said}")
 
     def exec(self) -> ByteStream:
@@ -90,11 +103,17 @@ class Pod:
         """See it removed: it ends by itself now that nobody works in it.
 
         oc removes what it made. One in which an agent still finishes a step ends after that, and
-        oc, which is left to it, removes it then.
+        oc, which is left to it, removes it then; kubectl leaves it, ended, for the operator.
         """
-        if not self._tool.is_oc:
-            _run(self._tool.delete(self.name), _END_SECONDS)
-        self._debug.wait(_END_SECONDS)
+        if self._tool.is_oc:
+            self._debug.wait(_END_SECONDS)
+        else:
+            argv = self._tool.wait_end(self.name, int(_END_SECONDS))
+            code, said = _run(argv, _END_SECONDS + _ASK_SECONDS)
+            if code == 0:
+                _run(self._tool.delete(self.name), _END_SECONDS)
+            else:
+                logger.warning("%s: pod %s is left there: %s", self.host, self.name.name, said)
         self._debug.close()
 
 
@@ -111,16 +130,16 @@ class _Inside(ProcessStream):
         self._pod.lost = self._pod.lost or self.wait(0) not in (0, None)
 
 
-def _run(argv: list[str], timeout: float) -> str | None:
-    """Why a command failed; None where it did not."""
+def _run(argv: list[str], timeout: float) -> tuple[int, str]:
+    """(exit code, what it said) of a command; on stderr where it failed."""
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
             check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else done.stderr.strip() or done.stdout.strip()
+        return 1, str(error)
+    return done.returncode, done.stdout if done.returncode == 0 else done.stderr or done.stdout
 
 
 class Pods:

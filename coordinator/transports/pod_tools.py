@@ -74,6 +74,12 @@ class Tool:
         """Whether it speaks oc's dialect of `debug`."""
         return os.path.basename(self.program).startswith("oc")
 
+    def ready(self, node: str) -> list[str]:
+        """What says "True" of a node whose kubelet can start pods."""
+        path = '{.status.conditions[?(@.type=="Ready")].status}'
+        words = ["get", "node", node, f"--output=jsonpath={path}", "--request-timeout=10s"]
+        return [*self._base(), *words]
+
     def debug(self, node: str, argv: Sequence[str]) -> list[str]:
         """What makes a debug pod that runs `argv`."""
         image = self.wish.image or DEFAULT_IMAGE
@@ -94,6 +100,11 @@ class Tool:
         """What waits until a pod's container runs."""
         words = ["wait", "--for=condition=Ready", f"pod/{pod.name}", f"--timeout={seconds}s"]
         return [*self._base(), *words, *_in(pod)]
+
+    def wait_end(self, pod: PodName, seconds: int) -> list[str]:
+        """What waits until a pod's container has ended well."""
+        words = ["wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod.name}"]
+        return [*self._base(), *words, f"--timeout={seconds}s", *_in(pod)]
 
     def delete(self, pod: PodName) -> list[str]:
         """What removes a pod."""
@@ -165,6 +176,12 @@ def failed(host: str, tool: Tool, said: str) -> RescueError:
             f"{host}: the Kubernetes API does not answer: {told}",
             "a debug pod is started, and spoken to, through the API; it says nothing of the host",
             "SSH: the same command without --via; or at the host's console: rescue-agent survey",
+        )
+    if said.startswith("Ready="):
+        return Unreachable(
+            f"{host}: the node is not ready: {told}",
+            "its kubelet does not report to the API: no pod would start there",
+            f"{name} describe node {host}; SSH: the same command without --via",
         )
     if re.search(r"ImagePull|ErrImage|pulling image|unable to start due to an error", said):
         image = tool.wish.image or DEFAULT_IMAGE

@@ -13,12 +13,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import NoReturn
 
-from tests.lab.lab import Lab
 from tests.lab.reach import debug_pods
-from tests.lab.reach.debug_pods import DebugPod
+from tests.lab.reach.debug_pods import DebugPod, Hosts
 
 _GLOBAL = {"kubeconfig": True, "context": True, "namespace": True, "request-timeout": True}
 _OC_DEBUG = {
@@ -50,6 +48,11 @@ _DELETE = {
     "all": False, "cascade": True, "timeout": True, "filename": True, "selector": True,
     "output": True,
 }  # fmt: skip
+_GET = {
+    "output": True, "all-namespaces": False, "filename": True, "selector": True,
+    "field-selector": True, "ignore-not-found": False, "show-labels": False, "watch": False,
+}  # fmt: skip
+_READY = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
 _SHORT = {
     "n": "namespace", "c": "container", "i": "stdin", "t": "tty", "q": "quiet", "f": "filename",
     "T": "no-tty", "I": "no-stdin", "o": "output", "l": "selector", "A": "all-namespaces",
@@ -107,12 +110,12 @@ def parse(verb: str, argv: Sequence[str], known: Mapping[str, bool]) -> Said:
 # ---- debug ---------------------------------------------------------------------------------------
 
 
-def node_of(said: Said, lab: Lab) -> str:
+def node_of(said: Said, hosts: Hosts) -> str:
     """The node that the words name. Fails as an API does for one that it does not know."""
     if len(said.words) != 1 or not said.words[0].startswith(("node/", "nodes/")):
         fail("the lab's stand-in debugs node/NAME only")
     node = said.words[0].partition("/")[2]
-    if node not in lab.hosts:
+    if node not in hosts:
         print(f'Error from server (NotFound): nodes "{node}" not found', file=sys.stderr)
         sys.exit(1)
     if not said.options.get("image") or not said.command:
@@ -120,19 +123,13 @@ def node_of(said: Said, lab: Lab) -> str:
     return node
 
 
-def oc_debug(argv: Sequence[str], lab: Lab) -> int:
+def oc_debug(argv: Sequence[str], hosts: Hosts) -> int:
     """Make the pod, follow its log until it ends, and remove it."""
     said = parse("oc debug", argv, _OC_DEBUG)
-    said.only("image", "to-namespace", "quiet")
-    node = node_of(said, lab)
-    is_quiet = "quiet" in said.options
+    said.only("image", "to-namespace")
+    node = node_of(said, hosts)
     own = said.options.get("to-namespace", "")
     namespace = own or f"openshift-debug-{debug_pods.random_suffix()}"
-
-    def tell(text: str) -> None:
-        if not is_quiet:
-            print(text, file=sys.stderr, flush=True)
-
     if not own:
         tell(f"Temporary namespace {namespace} is created for debugging node...")
     name = f"{node}-debug-{debug_pods.random_suffix()}"
@@ -142,25 +139,18 @@ def oc_debug(argv: Sequence[str], lab: Lab) -> int:
         " run `nsenter -a -t 1`."
     )
     made: list[DebugPod] = []
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        tell("\nRemoving debug pod ...")
-        for pod in made:
-            debug_pods.delete(lab, pod)
-        os._exit(1)
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
+        signal.signal(number, lambda _number, _frame: interrupted(hosts, made))
     spec = debug_pods.oc_spec(node, said.options["image"], said.command)
     while not made:
         try:
-            made.append(debug_pods.create(lab, name, namespace, spec))
+            made.append(debug_pods.create(hosts, name, namespace, spec))
         except debug_pods.NoImage as error:
             tell(f"warning: Container container-00 is unable to start due to an error: {error}")
             time.sleep(10)  # as the kubelet backs off; oc waits 15 min
-    code = follow(lab, made[0])
+    code = follow(hosts, made[0])
     tell("\nRemoving debug pod ...")
-    debug_pods.delete(lab, made[0])
+    debug_pods.delete(hosts, made[0])
     if not own:
         tell(f"Temporary namespace {namespace} was removed.")
     if code:
@@ -168,20 +158,33 @@ def oc_debug(argv: Sequence[str], lab: Lab) -> int:
     return 0
 
 
-def follow(lab: Lab, pod: DebugPod) -> int:
+def tell(text: str) -> None:
+    """Say something that is not the pod's."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def interrupted(hosts: Hosts, made: Sequence[DebugPod]) -> NoReturn:
+    """Remove the pod, and leave a temporary namespace, as oc does."""
+    tell("\nRemoving debug pod ...")
+    for pod in made:
+        debug_pods.delete(hosts, pod)
+    os._exit(1)
+
+
+def follow(hosts: Hosts, pod: DebugPod) -> int:
     """Print a pod's log until its container ends; its exit code."""
-    host = lab.hosts[pod.node]
+    host = hosts[pod.node]
     subprocess.run(host.enter_command(["crictl", "logs", "-f", pod.id]), check=False)
-    while (code := debug_pods.exit_code(lab, pod)) is None:
+    while (code := debug_pods.exit_code(hosts, pod)) is None:
         time.sleep(0.1)
     return code
 
 
-def kubectl_debug(argv: Sequence[str], lab: Lab) -> int:
+def kubectl_debug(argv: Sequence[str], hosts: Hosts) -> int:
     """Make the pod, and say so."""
     said = parse("kubectl debug", argv, _KUBECTL_DEBUG)
     said.only("image", "profile", "image-pull-policy", "namespace")
-    node = node_of(said, lab)
+    node = node_of(said, hosts)
     if said.options.get("profile") != "sysadmin":
         fail("the lab's stand-in knows --profile=sysadmin")
     if said.options.get("image-pull-policy", "") not in ("", "Always", "IfNotPresent", "Never"):
@@ -190,7 +193,7 @@ def kubectl_debug(argv: Sequence[str], lab: Lab) -> int:
     print(f"Creating debugging pod {name} with container debugger on node {node}.", flush=True)
     spec = debug_pods.kubectl_spec(node, said.options["image"], said.command)
     try:
-        debug_pods.create(lab, name, said.options.get("namespace", "default"), spec)
+        debug_pods.create(hosts, name, said.options.get("namespace", "default"), spec)
     except debug_pods.NoImage as error:
         fail(str(error))
     return 0
@@ -209,7 +212,7 @@ def pod_of(said: Said, word: str) -> DebugPod:
     return found
 
 
-def exec_in(argv: Sequence[str], lab: Lab) -> int:
+def exec_in(argv: Sequence[str], hosts: Hosts) -> int:
     """Run a command in a pod: stdin, stdout and stderr are its own."""
     said = parse("exec", argv, _EXEC)
     said.only("container", "stdin", "namespace", "quiet")
@@ -218,27 +221,46 @@ def exec_in(argv: Sequence[str], lab: Lab) -> int:
     pod = pod_of(said, said.words[0])
     if said.options.get("container", pod.container) != pod.container:
         fail(f"container {said.options['container']} not found in pod {pod.name}")
-    if debug_pods.exit_code(lab, pod) is not None:
+    if debug_pods.exit_code(hosts, pod) is not None:
         fail(f"cannot exec into a container in a completed pod; current phase of {pod.name}")
     if "stdin" not in said.options:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     ctr = ["ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", debug_pods.random_suffix() * 3]
-    words = lab.hosts[pod.node].enter_command([*ctr, pod.id, *said.command])
+    words = hosts[pod.node].enter_command([*ctr, pod.id, *said.command])
     os.execvp(words[0], words)  # the stream ends with this process, however it ends
 
 
-def wait(argv: Sequence[str], lab: Lab) -> int:
+def wait(argv: Sequence[str], hosts: Hosts) -> int:
     """A pod without a readiness probe is ready once its container runs, and it was started."""
     said = parse("wait", argv, _WAIT)
     said.only("for", "timeout", "namespace")
-    if said.options.get("for") != "condition=Ready" or len(said.words) != 1:
-        fail("the lab's stand-in waits for condition=Ready of one pod")
+    ready, ended = "condition=Ready", "jsonpath={.status.phase}=Succeeded"
+    if said.options.get("for") not in (ready, ended) or len(said.words) != 1:
+        fail(f"the lab's stand-in waits for {ready} or {ended} of one pod")
     pod = pod_of(said, said.words[0])
+    deadline = time.monotonic() + float(said.options.get("timeout", "30s").removesuffix("s"))
+    while said.options["for"] == ended and debug_pods.exit_code(hosts, pod) != 0:
+        if time.monotonic() > deadline:
+            fail(f"timed out waiting for the condition on pods/{pod.name}")
+        time.sleep(0.1)
     print(f"pod/{pod.name} condition met")
     return 0
 
 
-def delete(argv: Sequence[str], lab: Lab) -> int:
+def get(argv: Sequence[str], hosts: Hosts) -> int:
+    """The status of a node's condition Ready."""
+    said = parse("get", argv, _GET)
+    said.only("output", "request-timeout")
+    if said.options.get("output") != _READY or len(said.words) != 2 or said.words[0] != "node":
+        fail("the lab's stand-in gets the condition Ready of one node")
+    if said.words[1] not in hosts:
+        tell(f'Error from server (NotFound): nodes "{said.words[1]}" not found')
+        return 1
+    print("True" if hosts[said.words[1]].is_up else "Unknown", end="")
+    return 0
+
+
+def delete(argv: Sequence[str], hosts: Hosts) -> int:
     """Remove a pod."""
     said = parse("delete", argv, _DELETE)
     said.only("wait", "ignore-not-found", "namespace")
@@ -247,13 +269,13 @@ def delete(argv: Sequence[str], lab: Lab) -> int:
     if said.words[0] == "namespace":
         for each in debug_pods.pods_on():
             if each.namespace == said.words[1]:
-                debug_pods.delete(lab, each)
+                debug_pods.delete(hosts, each)
         return 0
     name = said.words[1]
     found = debug_pods.find(said.options.get("namespace", "default"), name)
     if found is None and said.options.get("ignore-not-found") == "true":
         return 0
-    debug_pods.delete(lab, pod_of(said, name))
+    debug_pods.delete(hosts, pod_of(said, name))
     print(f'pod "{name}" deleted')
     return 0
 
@@ -265,6 +287,7 @@ def main(tool: str, argv: Sequence[str]) -> int:
         "exec": exec_in,
         "wait": wait,
         "delete": delete,
+        "get": get,
     }
     before = []
     todo = list(argv)
@@ -272,7 +295,7 @@ def main(tool: str, argv: Sequence[str]) -> int:
         before.append(todo.pop(0))
     if not todo or todo[0] not in verbs:
         fail(f'unknown command "{todo[0] if todo else ""}" for "{tool}"')
-    return verbs[todo[0]]([*before, *todo[1:]], Lab.attach())
+    return verbs[todo[0]]([*before, *todo[1:]], debug_pods.hosts_of_lab())
 
 
 if __name__ == "__main__":
