@@ -9,6 +9,7 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data, Places, places
 from agent.actions.definitions import current_config
+from agent.actions.kinds import kind_of
 from agent.actions.services import require_stopped
 from agent.actions.tree import copy_tree, own_like, tree_size
 from agent.errors import PreconditionFailed, StepFailed
@@ -172,6 +173,7 @@ class InstallData(Action[InstallArgs]):
         where = data_places(ctx, args)
         if not ctx.host.is_dir(where.data_dir):
             ctx.host.makedirs(where.data_dir)
+            ctx.host.own(where.data_dir, *kind_of(ctx).owner(ctx))
         if ctx.host.exists(where.work_member):
             own_like(ctx.host, where.work_member, where.data_dir)
             ctx.host.rename_new(where.work_member, where.member)

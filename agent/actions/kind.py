@@ -99,6 +99,10 @@ class Kind(ABC):
         where the change cannot be made with certainty.
         """
 
+    def owner(self, ctx: Context) -> tuple[int, int]:
+        """User and group ID that etcd runs as, for a data directory that has to be made anew."""
+        return 0, 0
+
     @abstractmethod
     def written(self, ctx: Context) -> None:
         """Make changed files known to what runs them."""

@@ -188,8 +188,34 @@ class UnitKind(Kind):
 
         return change_flags(view, flags)
 
+    def owner(self, ctx: Context) -> tuple[int, int]:
+        """User= and Group= of the unit (systemd.exec(5)): names are looked up on this host."""
+        told = _systemctl(ctx, "show", "-p", "User", "-p", "Group", ctx.platform.unit)
+        said = dict(line.partition("=")[::2] for line in told.splitlines())
+        user, group = said.get("User", ""), said.get("Group", "")
+        uid, own_group = _ids(ctx, "/etc/passwd", user) if user else (0, 0)
+        return uid, _ids(ctx, "/etc/group", group)[0] if group else own_group
+
     def written(self, ctx: Context) -> None:
         _systemctl(ctx, "daemon-reload")
+
+
+def _ids(ctx: Context, file: str, name: str) -> tuple[int, int]:
+    """The third and fourth field of a line of passwd(5) or group(5); a number stands for itself.
+
+    Raises StepFailed for a name that is not there.
+    """
+    if name.isascii() and name.isdigit():
+        return int(name), int(name)
+    for line in ctx.host.read_text(file).splitlines():
+        found = line.split(":")
+        if found[0] == name and len(found) > 3:
+            return int(found[2]), int(found[3]) if found[3].isdigit() else 0
+    raise StepFailed(
+        f"{file} has no {name}, as which {ctx.platform.unit} runs",
+        "data that etcd cannot read does not start",
+        f"make the data directory for {name}; then: fab resume",
+    )
 
 
 def _dependents(ctx: Context, place: str) -> list[str]:

@@ -158,6 +158,15 @@ class Host(Paths, Processes):
         os.chmod(self.real(path), mode)
         self.sync_dir(parent)
 
+    def own(self, path: str, uid: int, gid: int) -> None:
+        """Give a directory to a user and a group; a link is not followed."""
+        fd = os.open(self.real(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchown(fd, uid, gid)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def write_atomic(
         self,
         path: str,

@@ -11,7 +11,7 @@ from tests.lab import story
 from tests.lab.lab import Lab
 
 MakeLab = Callable[..., Lab]
-CONFS = ("etcd.env,config-file,drop-in", "etcd.conf,default,etcd.env")
+CONFS = ("etcd.env,config-file,drop-in", "etcd.conf,etcd.env,default")
 COVERING = (
     ("kubeadm", "", "3.4"),
     ("kubeadm", "", "3.6"),

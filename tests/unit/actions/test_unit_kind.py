@@ -12,9 +12,12 @@ from typing import Any, Optional
 
 import pytest
 
+from agent.actions.base import Context
+from agent.actions.unit_kind import UnitKind
 from agent.errors import PreconditionFailed, StepFailed
 from agent.host import Completed
 from agent.model.plan import Plan
+from agent.platforms.systemd import SystemdEtcd
 from agent.records.journal import Journal
 from agent.runner import Runner
 from agent.survey.units import block_path
@@ -34,6 +37,7 @@ class Units(Rooted):
         self.active, self.said = "active", list[str]()
         self.takes, self.loaded = True, False
         self.dependents = ""
+        self.user = self.group = ""
 
     def run(
         self,
@@ -56,6 +60,8 @@ class Units(Rooted):
             self.loaded = self.takes and self.exists(BLOCK)
         elif "RequiredBy" in words:
             out = f"RequiredBy={self.dependents}\n"
+        elif "User" in words:
+            out = f"User={self.user}\nGroup={self.group}\n"
         elif argv[1] == "show":
             out = f"LoadState=loaded\nActiveState={self.active}\nSubState=x\nNRestarts=0\n"
         elif argv[1] == "stop":
@@ -211,3 +217,32 @@ def test_a_run_that_ended_before_systemd_was_told_parks_again(host: Units, tmp_p
     host.takes, host.said = True, []
     assert run_all(host, plan) == ["done"]
     assert "systemctl stop --no-block etcd.service" in host.said
+
+
+PASSWD = "root:x:0:0:root:/root:/bin/bash\netcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "owner"),
+    [
+        ("", "", (0, 0)),
+        ("etcd", "", (105, 110)),
+        ("etcd", "ssl-cert", (105, 120)),
+        ("998", "", (998, 998)),
+        ("", "ssl-cert", (0, 120)),
+    ],
+)
+def test_a_unit_says_who_owns_its_data(
+    host: Units, tmp_path: Path, user: str, group: str, owner: tuple[int, int]
+) -> None:
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    (tmp_path / "etc/group").write_text("root:x:0:\nssl-cert:x:120:etcd\n")
+    host.user, host.group = user, group
+    assert UnitKind().owner(Context(host, SystemdEtcd(), "plan", "01", print)) == owner
+
+
+def test_a_user_that_is_not_there_is_named(host: Units, tmp_path: Path) -> None:
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    host.user = "etcd2"
+    with pytest.raises(StepFailed, match="has no etcd2"):
+        UnitKind().owner(Context(host, SystemdEtcd(), "plan", "01", print))
