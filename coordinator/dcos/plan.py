@@ -49,7 +49,7 @@ def make_plan(view: View, verdict: Verdict, remedy: Remedy, wish: Wish, now: flo
     maker(stages, view, verdict, wish)
     target = f" {verdict.target}" if remedy is Remedy.REPLACE else ""
     voters = ("etcd-0", "etcd-1", "etcd-2") if remedy is Remedy.SCALE_UP else view.expected
-    voters = ("etcd-0",) if remedy is Remedy.REBUILD else voters
+    voters = ("etcd-0",) if _falls_back(verdict, remedy) else voters
     is_loss = remedy in (Remedy.RESTORE, Remedy.REBUILD)
     return Plan(
         1, f"dcos-{remedy.value}", f"{remedy.value}{target}: {verdict.why}", now,
@@ -57,6 +57,11 @@ def make_plan(view: View, verdict: Verdict, remedy: Remedy, wish: Wish, now: flo
         losses=("everything written since the backup",) if is_loss else (),
         declared_lost=wish.lost,
     ).with_id()  # fmt: skip
+
+
+def _falls_back(verdict: Verdict, remedy: Remedy) -> bool:
+    """A failed scale-up is rebuilt as it was before: with one member."""
+    return remedy is Remedy.REBUILD and verdict.scenario == 2
 
 
 class _Stages:
@@ -135,7 +140,9 @@ def _restore(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
 
 def _rebuild(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
     bucket = _bucket(wish)
-    options = _options(wish, high_availability=False if verdict.scenario == 2 else None)
+    falls_back = _falls_back(verdict, Remedy.REBUILD)
+    options = _options(wish, high_availability=False if falls_back else None)
+    members = 1 if falls_back else len(view.expected)
     _save_alone(stages, verdict, wish)
     stages.add(
         "Take the broken service away",
@@ -144,7 +151,7 @@ def _rebuild(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
     stages.add("Install it again", (
         "dcos_install", "a restore needs a newly provisioned cluster",
         {"options": options, "version": view.version, "timeout": wish.timeout}),
-        _wait("the new, empty cluster serves", 1, wish))  # fmt: skip
+        _wait("the new, empty cluster serves", members, wish))  # fmt: skip
     stages.add(
         "Restore",
         (
@@ -153,7 +160,9 @@ def _rebuild(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
             {**bucket, "backup_name": wish.backup_name, "timeout": wish.timeout},
         ),
     )
-    stages.add("Check", _wait("the cluster serves; then the scale-up can be tried again", 1, wish))
+    stages.add("Check", _wait(
+        "it serves" + ("; then the scale-up can be tried again" if falls_back else ""),
+        members, wish))  # fmt: skip
 
 
 def _reinstall(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:

@@ -62,6 +62,14 @@ def test_a_failed_scale_up_is_rebuilt_without_high_availability() -> None:
         planned(seen, Remedy.REBUILD, wish=replace(BUCKET, options={}))
 
 
+def test_a_lost_quorum_is_rebuilt_as_it_was() -> None:
+    plan = planned(three(), Remedy.REBUILD, ("etcd-0", "etcd-1"))
+    assert actions(plan) == ["uninstall", "install", "watch", "restore", "watch"]
+    assert plan.steps()[1].args["options"] == BUCKET.options
+    assert plan.promise.voters == ("etcd-0", "etcd-1", "etcd-2")
+    assert {s.args["members"] for s in plan.steps() if s.action == "dcos_watch"} == {3}
+
+
 def test_failures_in_a_row_make_the_cluster_suspect() -> None:
     assert planned(ONE, Remedy.SCALE_UP, failures=1)
     with pytest.raises(Refused, match="2 times in a row") as caught:
