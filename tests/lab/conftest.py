@@ -32,13 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _build() -> str | None:
-    if setup.is_ready():
-        return None
     try:
-        setup.ensure(say=lambda message: print(f"lab: {message}", file=sys.stderr, flush=True))
+        if not setup.is_ready():
+            setup.ensure(say=_say)
+        setup.ensure_for_tests(say=_say)
     except (RuntimeError, OSError) as error:
         return f"the lab cannot be built: {str(error).splitlines()[0]}"
     return None
+
+
+def _say(message: str) -> None:
+    print(f"lab: {message}", file=sys.stderr, flush=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,12 +15,18 @@ ENV = ["env", "COLUMNS=80"]
 
 def say(host: Host, *words: str, code: int = OK) -> subprocess.CompletedProcess[str]:
     """Type a verb at the console of a host that the agent was delivered to."""
-    (agent,) = host.path(f"{STATE}/agent").glob("*.pyz")
-    argv = [*ENV, "python3", f"{STATE}/agent/{agent.name}", *words]
+    agent = max(host.path(f"{STATE}/agent").glob("*.pyz"), key=lambda path: path.stat().st_mtime)
+    argv = [*ENV, _python(host), f"{STATE}/agent/{agent.name}", *words]
     done = host.run(argv, check=False, timeout=180)
     assert done.returncode == code, f"{words}: {done.returncode}\n{done.stderr}\n{done.stdout}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def _python(host: Host) -> str:
+    """The host's own where that will do, else the one that delivery took along."""
+    carried = list(host.path(f"{STATE}/runtime").glob("*/bin/python3"))
+    return f"{STATE}/runtime/{carried[0].parent.parent.name}/bin/python3" if carried else "python3"
 
 
 def act(host: Host, *words: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from tests.lab import names, operator_home, recipe
+from tests.lab import names, operator_home, pythons, recipe
 from tests.lab import syscalls as sys_
 from tests.lab.build import WITHOUT_GO
 from tests.lab.commands import run
@@ -24,16 +24,21 @@ _CORE_UID = 1000
 
 @dataclass(frozen=True)
 class DiskOptions:
-    """How a host's disk differs from the usual: data directory, its size, its owner, no Python."""
+    """How a host's disk differs from the usual: data directory, its size, its owner, its Python.
+
+    python: one of pythons.KINDS.
+    """
 
     data_dir_kind: str = "plain"
     data_dir_size: str = ""
-    has_python: bool = True
+    python: str = "host"
     data_owner: int = 0
 
     def __post_init__(self) -> None:
         if self.data_dir_kind not in ("plain", "mount", "symlink"):
             raise ValueError(f"data_dir_kind is plain, mount or symlink, not {self.data_dir_kind}")
+        if self.python not in pythons.KINDS:
+            raise ValueError(f"python is one of {', '.join(pythons.KINDS)}, not {self.python}")
 
     @property
     def volume_point(self) -> str:
@@ -106,8 +111,7 @@ class Disk:
         os.chown(keys, _CORE_UID, _CORE_UID)
         self.put_golden("etc/sudoers.d/core", operator_home.sudoers_line(), 0o440)
         self._add_kubelet()
-        if not self.options.has_python:
-            self._hide_python()
+        pythons.write(self.options.python, self.base, self._folder)
         if self.options.data_dir_kind == "symlink":
             self._put("mnt/disk/.keep", "")
             (self._folder("var/lib") / "etcd").symlink_to(f"{_DISK_POINT}/etcd")
@@ -165,11 +169,6 @@ class Disk:
         shutil.copytree(LAB_DIR / "kubelet", library / "kubelet")
         only_python = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(Path(yaml.__file__).parent, library / "yaml", ignore=only_python)
-
-    def _hide_python(self) -> None:
-        """Whiteouts over every python on PATH; the stand-in keeps its own interpreter."""
-        for original in (self.base / "usr/bin").glob("python3*"):
-            os.mknod(self._folder("usr/bin") / original.name, 0o020000, 0)
 
     # The live disk
 

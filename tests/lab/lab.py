@@ -94,6 +94,7 @@ class Lab:
         data_dir_kind: Mapping[str, str] | None = None,
         data_dir_size: Mapping[str, str] | None = None,
         without_python: Iterable[str] = (),
+        pythons: Mapping[str, str] | None = None,
         quota: int | None = None,
         layout: str = "kubeadm",
         conf: str = "etcd.env",
@@ -102,14 +103,17 @@ class Lab:
         """Build and boot a lab in this enclosure; returns when the cluster is healthy.
 
         data_dir_kind: host -> plain, mount or symlink; data_dir_size: host -> size of a file system
-        of its own for etcd (like 64m); without_python: hosts with no python3 on PATH; quota: etcd's
-        --quota-backend-bytes. layout: kubeadm, or systemd with its settings where `conf` says (see
-        units.CONFS).
+        of its own for etcd (like 64m); without_python: hosts with no Python on PATH; pythons: host
+        -> another than the usual (see pythons.KINDS); quota: etcd's --quota-backend-bytes. layout:
+        kubeadm, or systemd with its settings where `conf` says (see units.CONFS).
         """
-        kinds, sizes, bare = data_dir_kind or {}, data_dir_size or {}, set(without_python)
+        kinds, sizes = data_dir_kind or {}, data_dir_size or {}
+        python = {**dict.fromkeys(without_python, "none"), **(pythons or {})}
         disks = {
-            name: DiskOptions(kinds.get(name, "plain"), sizes.get(name, ""), name not in bare)
-            for name in {*kinds, *sizes, *bare}
+            name: DiskOptions(
+                kinds.get(name, "plain"), sizes.get(name, ""), python.get(name, "host")
+            )
+            for name in {*kinds, *sizes, *python}
         }
         options = LabOptions(hosts, etcd, kubelet or KubeletTiming(), disks, quota, layout, conf)
         return cls.start_with(options, wait=wait)

@@ -7,7 +7,9 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from tests.lab import build, cache, debs, etcd_build, pki, recipe
+from agent.errors import RescueError
+from images import runtime
+from tests.lab import build, cache, debs, etcd_build, pki, pythons, recipe
 from tests.lab.build import Progress
 from tests.lab.disk import base_dir
 from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
@@ -66,4 +68,18 @@ def ensure(
     ensure_kubectl()
     pki.ensure_keys()
     of_openshift = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir()]
-    cache.remove_old(lambda path: recipe.is_current(path) or path in of_openshift)
+    cache.remove_old(
+        lambda path: recipe.is_current(path) or pythons.is_current(path) or path in of_openshift
+    )
+
+
+def ensure_for_tests(say: Progress = print) -> None:
+    """Make what only tests need, and no demo: the carried runtime, other Pythons for hosts.
+
+    What cannot be had is said; its tests then fail by themselves.
+    """
+    try:
+        pythons.ensure()
+        runtime.build_for_tests(say=say)
+    except (RuntimeError, RescueError, OSError) as error:
+        say(f"hosts with another Python, or the runtime, cannot be made: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.runtime_file import RUNTIME_DIR
 from tests.lab.evidence import quarantined, seed_keys
 from tests.lab.faults import DATA, crash_loop, ids, stop_kubelet_and_etcd
 from tests.lab.faults import rescue as rescue_node
@@ -155,7 +156,10 @@ def test_sudo_that_asks_and_a_user_who_may_not(lab: Lab) -> None:
     assert not host.path(STATE).exists()
 
 
-def test_a_host_without_python_is_told_so(make_lab: MakeLab) -> None:
+def test_a_host_without_python_is_told_so_where_no_runtime_is_carried(
+    make_lab: MakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNTIME_DIR, str(tmp_path))
     lab = make_lab(hosts=3, without_python=["master-1"], data_dir_size={"master-2": "400m"})
     require_clear(rescue(through="").expect(REFUSED), "no Python 3.9", "install python3")
     told = fab("diagnose").expect(OK).result

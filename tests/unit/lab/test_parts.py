@@ -17,7 +17,7 @@ from tests.lab.paths import OPERATOR_HOME
 
 
 def test_options_survive_their_text() -> None:
-    disks = {"master-1": DiskOptions("mount", "64m", has_python=False)}
+    disks = {"master-1": DiskOptions("mount", "64m", python="none")}
     options = LabOptions(5, "3.4", KubeletTiming(teardown=3), disks, 8 << 20)
     assert LabOptions.from_json(options.to_json()) == options
 
