@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.entry import planning, proofs, screen, verbs
 from agent.entry.console_check import require_kept
-from agent.entry.visit import Asked, Visit
+from agent.entry.visit import Asked, Visit, take
 from agent.errors import Paused, PreconditionFailed, Refused, RescueError, UsageError
 from agent.host import Host
 from agent.model.plan import Step
@@ -42,7 +42,8 @@ def apply(host: Host, asked: Asked) -> None:
         return
     if is_new:
         _require_fitting(visit)
-    screen.show(f"Plan {visit.plan.short_id}, {visit.plan.recipe}, on {visit.name}:")
+    words = ":" if steps else ": all is done; a last look, and it is closed here"
+    screen.show(f"Plan {visit.plan.short_id}, {visit.plan.recipe}, on {visit.name}{words}")
     screen.show_steps(steps)
     if asked.dry_run:
         return
@@ -83,11 +84,11 @@ def _require_not_taken_back(visit: Visit) -> None:
     other = visit.proofs.rolled_back()
     if not other:
         return
-    touched = visit.proofs.touched(visit.name)
+    is_open = visit.proofs.own is not None and visit.proofs.own.state == "open"
     raise Refused(
         f"plan {visit.plan.short_id} was taken back on {other}",
         "what is left of it here stands on what is no more so there",
-        visit.command("rollback") if touched else "rescue-agent plan   (makes a new one)",
+        visit.command("rollback") if is_open else "rescue-agent plan   (makes a new one)",
     )
 
 
@@ -115,7 +116,7 @@ def _not_my_turn(visit: Visit) -> RescueError:
 
 
 def _require_fitting(visit: Visit) -> None:
-    seen = planning.observe(visit.host, visit.survey, visit.stick)
+    seen = planning.observe(visit.host, take(visit.host), visit.stick)
     for text in planning.say_age(visit.host, visit.stick):
         screen.note(text)
     named = proofs.as_named(visit.plan, seen)

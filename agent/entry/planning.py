@@ -5,7 +5,6 @@ The only place in the agent that plans: elsewhere a coordinator does, or nobody.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Optional
@@ -50,8 +49,7 @@ def _address(survey: Survey) -> str:
     """The address that the others reach a host by: the one its etcd advertises, if it has it."""
     config = survey.config or survey.parked_config
     told = [_of_url(url) for url in (config.advertise_peer_urls if config else ())]
-    outside = [a for a in survey.addresses if not _is_loopback(a)]
-    return next((a for a in told if a in survey.addresses), next(iter(outside), ""))
+    return next((a for a in told if a in survey.addresses), next(iter(survey.addresses), ""))
 
 
 def _of_url(url: str) -> str:
@@ -59,14 +57,6 @@ def _of_url(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    return parsed.is_loopback or parsed.is_link_local
 
 
 def _strangers(seen: Sequence[Observation]) -> list[Member]:

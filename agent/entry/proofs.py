@@ -10,7 +10,7 @@ from typing import Optional
 from agent.entry.stick import Stick
 from agent.errors import Refused, UsageError
 from agent.model.catalog import CATALOG
-from agent.model.facts import Observation, Survey
+from agent.model.facts import Observation
 from agent.model.plan import Plan, Step
 from agent.recipes.parts import name_in
 from agent.records.carried import Carried
@@ -80,7 +80,7 @@ def gather(plan: Plan, name: str, own: Optional[Journal], stick: Stick) -> Proof
         _require_not_behind(plan, own, stick.own)
     others, seen = {}, []
     for file in stick.others:
-        its_name = name_in(plan, file.survey)
+        its_name = name_in(plan, file.survey.hostname, file.survey.addresses)
         seen.append(its_name or file.host)
         history = file.history(plan.id)
         if history is not None and its_name and its_name != name:
@@ -102,17 +102,17 @@ def _require_not_behind(plan: Plan, own: Optional[Journal], left: Carried) -> No
         )
 
 
-def this_host(plan: Plan, survey: Survey, asked: str) -> str:
+def this_host(plan: Plan, hostname: str, addresses: Sequence[str], asked: str) -> str:
     """What the plan calls this host; asked: what the operator says. Raises Refused, UsageError.
 
     A word that the host's own addresses speak against is not taken: every console looks alike.
     """
-    found, known = name_in(plan, survey), ", ".join(plan.hosts)
+    found, known = name_in(plan, hostname, addresses), ", ".join(plan.hosts)
     if not asked:
         if found:
             return found
         raise UsageError(
-            f"plan {plan.short_id} does not know {survey.hostname} ({', '.join(survey.addresses)})",
+            f"plan {plan.short_id} does not know {hostname} ({', '.join(addresses)})",
             f"its hosts: {known}",
             "if this is one of them: --host NAME",
         )
@@ -121,8 +121,8 @@ def this_host(plan: Plan, survey: Survey, asked: str) -> str:
     if found == asked or (not found and not _is_ip(plan.hosts[asked])):
         return asked
     raise Refused(
-        f"{survey.hostname} is not {asked}: the plan has {plan.hosts[asked]} for it, and the "
-        f"addresses here are {', '.join(survey.addresses)}",
+        f"{hostname} is not {asked}: the plan has {plan.hosts[asked]} for it, and the "
+        f"addresses here are {', '.join(addresses)}",
         "the steps of one host, done on another, destroy what the rescue stands on",
         f"go to the console of {asked}" + (f"; this one is {found}" if found else ""),
     )
@@ -140,8 +140,9 @@ def as_named(plan: Plan, observations: Sequence[Observation]) -> tuple[Observati
     """The same observations, under the names and addresses that the plan has for these hosts."""
     found = []
     for seen in observations:
-        name = name_in(plan, seen.survey) if seen.survey else seen.host
-        if not seen.survey and seen.host not in plan.hosts:
+        survey = seen.survey
+        name = name_in(plan, survey.hostname, survey.addresses) if survey else seen.host
+        if survey is None and seen.host not in plan.hosts:
             name = next((n for n, a in plan.hosts.items() if a and a == seen.address), seen.host)
         address = plan.hosts.get(name, "") or seen.address
         found.append(replace(seen, host=name or seen.host, address=address))

@@ -54,11 +54,10 @@ class Visit:
     def __init__(self, host: Host, asked: Asked) -> None:
         """Look at the host, the stick and the plan. Raises what reading them raises."""
         self.host, self.asked = host, _with_stick(host, asked)
-        self.survey: Survey = take(host)
         self.stick: Stick = stick.read_stick(host, self.asked.sticks)
         self.plan, self.signed = _find(host, self.asked, self.stick)
         verbs.vet(host, {"plan": plan_to_plain(self.plan)}, screen.note)
-        self.name = proofs.this_host(self.plan, self.survey, self.asked.name)
+        self.name = proofs.this_host(self.plan, host.hostname(), _addresses(), asked.name)
         self._token = 0
         self.proofs: Proofs = self._proved()
 
@@ -139,6 +138,12 @@ class Visit:
             return self.command(verb)
         carry = "" if self.stick.directory else "rescue-agent export DIRECTORY\n"
         return f"{carry}carry the stick to {host}, and type there:\n{self.command(verb)}"
+
+
+def _addresses() -> tuple[str, ...]:
+    from agent.survey.processes import addresses
+
+    return addresses()
 
 
 def take(host: Host) -> Survey:

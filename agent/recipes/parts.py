@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Optional
 
 from agent.model.catalog import CATALOG
-from agent.model.facts import Survey
 from agent.model.plan import Plan, Stage, Step
 
 
@@ -103,12 +102,12 @@ def before(plan: Plan, step_id: str) -> list[Step]:
     return found
 
 
-def name_in(plan: Plan, survey: Survey) -> str:
-    """What a plan calls the host with this survey; empty where it does not know it."""
-    by_address = [n for n, address in plan.hosts.items() if address in survey.addresses]
+def name_in(plan: Plan, hostname: str, addresses: Collection[str]) -> str:
+    """What a plan calls the host of this name and these addresses; empty for one it has not."""
+    by_address = [n for n, address in plan.hosts.items() if address in addresses]
     if len(by_address) == 1:
         return by_address[0]
-    return survey.hostname if survey.hostname in plan.hosts else ""
+    return hostname if hostname in plan.hosts else ""
 
 
 def to_finish(plan: Plan, host: str, begun: Collection[str]) -> list[Step]:

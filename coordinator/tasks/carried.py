@@ -206,7 +206,8 @@ def proved(plan: Plan, options: Options) -> dict[str, frozenset[str]]:
     """Host in the plan → IDs of its steps that its carried journal proves done."""
     found = {}
     for file in stored(options):
-        name, history = name_in(plan, file.survey), file.history(plan.id)
+        name = name_in(plan, file.survey.hostname, file.survey.addresses)
+        history = file.history(plan.id)
         if name and history is not None:
             mine = {step.id for step in plan.steps() if step.host == name}
             found[name] = frozenset(mine & set(history.done_steps()))

@@ -1,0 +1,148 @@
+"""A rescue by consoles and a stick alone: no coordinator, and no network while it is planned."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.lab.evidence import (
+    DATA,
+    STATE,
+    quarantined,
+    require_one_cluster,
+    require_tidy_manifests,
+    seed_keys,
+    stored,
+    tree,
+)
+from tests.lab.faults import crash_loop
+from tests.lab.lab import MANIFEST, Lab
+from tests.lab.operator import OK, PAUSED, REFUSED, UNREACHABLE, fab
+from tests.lab.reach.consoles import STICK, Person
+
+THREE = ("master-0", "master-1", "master-2")
+
+
+def lose_quorum(lab: Lab) -> None:
+    """Two of three members lose their logs; all hosts are there, and no network is."""
+    for name in THREE[1:]:
+        crash_loop(lab.hosts[name])
+    for host in lab.hosts.values():
+        host.cut_network()
+
+
+def heal_but_ssh(lab: Lab) -> None:
+    """The members reach each other again; nobody reaches a host by SSH."""
+    for host in lab.hosts.values():
+        host.heal_network()
+        host.cut_network(ports=[22])
+
+
+def make_plan(person: Person) -> str:
+    """Plan on the survivor, from what is on the stick; the plan's short ID."""
+    said = person.type(f"rescue-agent plan --stick {STICK} --output text", at="master-0")
+    found = re.search(r"^Plan ([0-9a-f]{12}): reseed", said, re.M)
+    assert found is not None
+    assert max(map(len, said.partition("\n")[2].splitlines())) <= 79
+    return found[1]
+
+
+def survey_all(person: Person) -> None:
+    """Write each host's file to the stick; the survivor's console then knows what fits."""
+    for name in reversed(THREE):
+        person.type(f"rescue-agent export {STICK}", at=name)
+    told = person.type(f"rescue-agent diagnose --stick {STICK} --output text")
+    assert "quorum-lost" in told
+    assert "Fits: reseed master-0" in told
+    assert told.count("a carried file") == 2
+
+
+def begin_and_take_back(person: Person) -> None:
+    """A plan is begun on all three hosts, and taken back at each console."""
+    lab, plan = person.lab, make_plan(person)
+    before = {name: stored(lab.hosts[name]) for name in THREE}
+    apply = f"rescue-agent apply {plan} --stick {STICK} --yes"
+    assert "nothing was carried" not in person.type(apply, PAUSED, at="master-0")
+    assert "is not master-0" in person.type(f"{apply} --host master-0", REFUSED, at="master-1")
+    person.type(apply, PAUSED, at="master-1")
+    person.type(apply, PAUSED, at="master-2")
+    assert not lab.hosts["master-2"].path(MANIFEST).exists()
+    assert "fence) on master-1" in person.type(apply, REFUSED, at="master-0")
+    back = f"rescue-agent rollback {plan} --stick {STICK}"
+    person.type(back, at="master-2")
+    person.type(back, at="master-1")
+    person.type(back, at="master-0")
+    assert {name: stored(lab.hosts[name]) for name in THREE} == before
+
+
+def walk(person: Person, plan: str) -> list[str]:
+    """Follow the consoles from the first step to the last, through a kill and a power cut.
+
+    Gives the consoles in the order in which they were gone to.
+    """
+    way, disturbed = ["master-0"], set()
+    person.type(f"rescue-agent apply {plan} --stick {STICK} --yes", PAUSED, at="master-0")
+    resume = f"rescue-agent resume {plan} --stick {STICK}"
+    while person.told is not None:
+        told = person.told
+        way.append(told.host)
+        assert len(way) < 40, way
+        if told.action in ("peers silent", "prejoin") and told.action not in disturbed:
+            disturbed.add(told.action)
+            if told.action == "prejoin":
+                person.cut_power_during(f"{told.words} --yes", "prejoin", told.host)
+            else:
+                person.kill_during(f"{told.words} --yes", "seed_cluster", told.host)
+            assert "is at work" not in person.type(resume, PAUSED)
+        else:
+            person.type(f"{told.words} --yes", OK, PAUSED, at=told.host)
+    assert disturbed == {"peers silent", "prejoin"}
+    return way
+
+
+def test_a_whole_rescue_by_consoles_and_a_stick(lab: Lab, tmp_path: Path) -> None:
+    keys, survivor = seed_keys(lab), lab.hosts["master-0"]
+    lose_quorum(lab)
+    person = Person(lab)
+    survey_all(person)
+    heal_but_ssh(lab)
+    begin_and_take_back(person)
+
+    way = walk(person, make_plan(person))
+    assert set(way) == set(THREE)
+    require_one_cluster(lab, THREE, keys)
+    require_tidy_manifests(lab, THREE)
+    for name in THREE:
+        assert len(quarantined(lab.hosts[name])) == 1
+        assert not lab.hosts[name].path(f"{STATE}/fence.json").exists()
+    assert tree(survivor, f"{DATA}/member")
+    on_stick = {p.name: p for p in person.files() if p.name.startswith("carried-")}
+    assert set(on_stick) == {f"carried-{name}.json" for name in THREE}
+    assert {p.stat().st_mode & 0o777 for p in on_stick.values()} == {0o600}
+    assert not [p for p in on_stick.values() if b"PRIVATE KEY" in p.read_bytes()]
+    _the_operator_learns_of_it(lab, person, tmp_path)
+
+
+def _the_operator_learns_of_it(lab: Lab, person: Person, folder: Path) -> None:
+    """What the stick holds is known on the operator's machine, whose SSH still reaches nobody."""
+    hosts = "".join(f"  - {{name: {n}, address: {lab.hosts[n].address}}}\n" for n in THREE)
+    inventory = folder / "cluster.yaml"
+    inventory.write_text(f"ssh:\n  connect_timeout: 1\nhosts:\n{hosts}")
+    stick = folder / "stick"
+    shutil.copytree(lab.hosts[person.at].path(STICK), stick)
+    words = ("--cluster", str(inventory))
+    rows = fab("import", str(stick), *words, hosts="").expect(OK).result
+    assert {(r["host"], r["state"]) for r in rows if len(r["done"]) > 1} == {
+        (name, "complete") for name in THREE
+    }
+    assert (folder / "carried").stat().st_mode & 0o777 == 0o700
+    known = fab("diagnose", *words, hosts="").expect(UNREACHABLE).result
+    assert known["state"] == "healthy"
+    assert sum("judged by what was carried from it" in text for text in known["warnings"]) == 3
+    rows = fab("journal", *words, hosts="").expect(UNREACHABLE).result
+    assert {r["host"] for r in rows} == {f"{name} (carried)" for name in THREE}
+    for host in lab.hosts.values():
+        host.heal_network()
+    assert "no unfinished plan" in fab("resume", *words, hosts="").expect(OK).err
+    assert fab("diagnose", *words, hosts="").expect(OK).result["state"] == "healthy"
