@@ -26,8 +26,8 @@ FILES = sorted(
 SHELLS = {"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/env"}
 KNOWN = {
     "coordinator/connection.py": "the operator's own ProxyCommand, as ssh itself runs it",
-    "coordinator/delivery.py": "host_command on this machine: no word of it comes from outside",
-    "coordinator/transfer.py": "host_command on this machine: no word of it comes from outside",
+    "coordinator/delivery.py": "host_command: a constant, the host's shell runs it",
+    "coordinator/transports/local.py": "host_command here: no word of it comes from outside",
 }
 EVIL = ("$(touch pwned)", "`touch pwned`", "; touch pwned", "x\ntouch pwned", "| touch pwned",
         "' touch pwned '", '" touch pwned "', "-oProxyCommand=touch pwned", "--", "*", "~", "&", "ä\x1b[m")  # fmt: skip  # noqa: E501
