@@ -270,7 +270,8 @@ class Fleet:
             if observation.survey is None or observation.host not in self.specs:
                 continue
             model = self.specs[observation.host]
-            for spec in hosts_from_members(observation.survey, model, self._access):
+            met = here | {self._address(h) for h in self.specs}
+            for spec in hosts_from_members(observation.survey, model, self._access, met):
                 known = {self._address(h) for h in self.specs} | set(self.specs)
                 if not {spec.name, self._spec_address(spec)} & (known | here):
                     yield spec

@@ -93,3 +93,12 @@ def is_ip(value: str) -> bool:
     except ValueError:
         return False
     return re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?", value) is not None
+
+
+def canonical(address: str) -> str:
+    """An address as it is written when compared: IPv6 has many spellings, names have two cases."""
+    plain, percent, scope = address.partition("%")
+    try:
+        return ipaddress.ip_address(plain).compressed + percent + scope
+    except ValueError:
+        return address.lower()

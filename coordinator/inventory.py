@@ -39,7 +39,7 @@ import getpass
 import logging
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ from coordinator.connection import Access, resolve
 from coordinator.hosts import (
     TRANSPORTS,
     HostSpec,
+    canonical,
     checked_jump,
     checked_name,
     checked_port,
@@ -277,20 +278,25 @@ def _refuse_twins(hosts: Iterable[HostSpec], where: str) -> None:
 
 
 def hosts_from_members(
-    survey: Survey, known: HostSpec, access: Access | None = None
+    survey: Survey,
+    known: HostSpec,
+    access: Access | None = None,
+    addresses: Collection[str] = (),
 ) -> list[HostSpec]:
     """The other hosts of the cluster, by the member list that `known`'s survey has.
 
     The list of a running etcd, else that of the stopped one's data. A host has its member's name
     where that leads somewhere (ssh_config, then DNS), with the peer URL's address otherwise; what
-    ssh_config does not say of it is taken over from `known`.
+    ssh_config does not say of it is taken over from `known`. addresses: of hosts that are known,
+    whatever they are called; a member at one of them is no other host.
     """
+    there = {canonical(address) for address in addresses}
     access = access or Access()
     model = resolve(known, access) if known.transport == "ssh" else None
     found: dict[str, HostSpec] = {known.name: known}
     for member in _members(survey):
         address = _peer_address(member)
-        if _is_itself(member, address, survey):
+        if _is_itself(member, address, survey) or (address and address in there):
             continue
         name = _usable_name(member.name, found) or _usable_name(address, found)
         if not name:
@@ -317,7 +323,7 @@ def _is_itself(member: Member, address: str, survey: Survey) -> bool:
     if ids and member.id:
         return member.id in ids
     name = survey.config.name if survey.config else survey.hostname
-    return address in survey.addresses or member.name == name
+    return address in map(canonical, survey.addresses) or member.name == name
 
 
 def _peer_address(member: Member) -> str:
@@ -325,7 +331,7 @@ def _peer_address(member: Member) -> str:
         try:
             host = urlsplit(url).hostname
             if host:
-                return checked_name(host)
+                return canonical(checked_name(host))
         except (ValueError, UsageError):
             continue
     return ""

@@ -325,3 +325,19 @@ def test_what_is_found_through_a_host_takes_its_key() -> None:
     told = survey(online=(Member("b", "x", ("https://192.0.2.2:2380",)),))
     (found,) = hosts_from_members(told, HostSpec("m0", "192.0.2.1", key="/none", transport="local"))
     assert found.key == "/none"
+
+
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("https://192.0.2.2:2380", "192.0.2.2"),
+        ("https://[2001:db8::2]:2380", "2001:db8:0:0::2"),
+        ("https://[2001:DB8:0:0::2]:2380", "2001:db8::2"),
+        ("https://Master-2.example.com:2380", "master-2.EXAMPLE.com"),
+    ],
+)
+def test_a_member_at_a_known_address_is_no_other_host(url: str, known: str) -> None:
+    told = survey(online=(Member("b", "another-name", (url,)),))
+    model = HostSpec("m0", "192.0.2.1", transport="local")
+    assert len(hosts_from_members(told, model)) == 1
+    assert hosts_from_members(told, model, addresses=[known]) == []
