@@ -1,0 +1,1 @@
+"""An imitation of DC/OS Kubernetes: a strict `dcos` command over real etcd processes."""
