@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -80,6 +81,7 @@ class Actor:
                 except _PASSING:
                     continue
                 except BaseException as error:
+                    traceback.print_exc()
                     self._errors.append(error)
                     return
             self.turns += 1
