@@ -103,7 +103,7 @@ def make_bundle(output: Path, wish: Wish, say: Say = lambda _: None) -> Made:
         _agents(work, machines)
         if not wish.bare:
             _runtimes(work, machines)
-            _image(work)
+            _images(work, machines)
         _papers(work, commit, pythons, machines)
         count = _sum_up(work.top)
         if wish.key is not None:
@@ -163,13 +163,15 @@ def _runtimes(work: _Work, machines: Sequence[str]) -> None:
         work.say(f"the interpreter for {machine} hosts that have none")
 
 
-def _image(work: _Work) -> None:
-    """The debug pod's image, as it was built last."""
-    found = sorted((PROJECT / "dist").glob("etcd-rescue-image*.tar"))
-    for path in found:
-        work.put(path, f"image/{path.name}")
-    if not found:
-        work.missing.append("the debug pod's image: make image, then again")
+def _images(work: _Work, machines: Sequence[str]) -> None:
+    """The debug pod's images, as they were built last (images/oci_image.py)."""
+    for machine in machines:
+        path = PROJECT / f"dist/etcd-rescue-image-{machine}.tar"
+        if path.is_file():
+            work.put(path, f"image/{path.name}")
+            work.say(f"the debug pod's image for {machine}")
+        else:
+            work.missing.append(f"the debug pod's image for {machine}: make image, then again")
 
 
 def _papers(

@@ -127,7 +127,6 @@ def run(site: str, top: str, argv: list[str]) -> None:
     sys.argv = ["fab", "--search-root", site, *argv]
     os.environ["ETCD_RESCUE_AGENT_DIR"] = os.path.join(top, "agent")
     os.environ.setdefault("ETCD_RESCUE_RUNTIME_DIR", os.path.join(top, "runtime"))
-    os.environ.setdefault("ETCD_RESCUE_IMAGE_DIR", os.path.join(top, "image"))
     from fabric.main import program
 
     program.run()
