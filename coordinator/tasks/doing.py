@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from agent.errors import RescueError, Unsigned
+from agent.errors import Paused, RescueError, Unsigned
 from agent.model.plan import Plan
 from agent.model.signed import Signed
 from agent.recipes.invariants import require_sound
@@ -55,6 +55,18 @@ def carry_out(
     (to_end or run_to_end)(looked.fleet, sequencer, plan, looked.progress, options)
 
 
+def _so_far(plan: Plan, sequencer: Sequencer) -> str:
+    """What of a plan is done, for whoever is to mend what it waits for."""
+    done = [step for step in plan.steps() if step.id in sequencer.report.done]
+    if not done:
+        return "nothing is done yet"
+    last = done[-1].action.replace("_", " ")
+    return (
+        f"{len(done)} of {len(plan.steps())} steps are done, the last was {last}; "
+        "none of them is repeated"
+    )
+
+
 def run_to_end(
     fleet: Fleet, sequencer: Sequencer, plan: Plan, progress: Progress, options: Options
 ) -> None:
@@ -69,6 +81,8 @@ def run_to_end(
             progress.say("nothing was changed; the plan is closed")
         else:
             error.next = error.next or f"fab resume {plan.short_id}"
+            if isinstance(error, Paused):
+                error.why = "\n      ".join(filter(None, (error.why, _so_far(plan, sequencer))))
         raise
     outcome = verify(fleet, plan, done, progress)
     report.emit(outcome, options.output, report.outcome_table)
