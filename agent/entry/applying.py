@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.entry import planning, proofs, screen, verbs
 from agent.entry.console_check import require_kept
-from agent.entry.visit import Asked, Visit, take
+from agent.entry.visit import Asked, Visit, take, through_hangups
 from agent.errors import Paused, PreconditionFailed, Refused, RescueError, UsageError
 from agent.host import Host
 from agent.model.plan import Step
@@ -48,8 +48,10 @@ def apply(host: Host, asked: Asked) -> None:
     if asked.dry_run:
         return
     _ask(visit, steps, is_new)
+    _require_no_secret(visit, steps)
     visit.begin()
-    _carry_out(visit, steps)
+    with through_hangups():
+        _carry_out(visit, steps)
 
 
 def _first(visit: Visit) -> list[Step]:
@@ -133,6 +135,16 @@ def _ask(visit: Visit, steps: Sequence[Step], is_new: bool) -> None:
         return
     turn = " PAST THE POINT OF NO RETURN" if any(step.final for step in steps) else ""
     screen.confirm(f"Do these {len(steps)} steps on {visit.name}{turn}?", visit.asked.yes)
+
+
+def _require_no_secret(visit: Visit, steps: Sequence[Step]) -> None:
+    step = next((s for s in steps if s.action in planning.LENT), None)
+    if step is not None:
+        raise Refused(
+            f"step {step.id} brings the CA of etcd from {step.args.get('source', 'another host')}",
+            "its key is a secret, which no stick carries",
+            f"on an {screen.OPERATORS}: fab resume {visit.plan.short_id}",
+        )
 
 
 def _carry_out(visit: Visit, steps: Sequence[Step]) -> None:

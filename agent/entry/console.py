@@ -276,7 +276,7 @@ def _diagnose(args: argparse.Namespace, host: Host) -> None:
     for text in planning.say_age(host, carried):
         screen.note(text)
     if _is_text(args):
-        screen.show_diagnosis(diagnosis, seen)
+        screen.show_diagnosis(diagnosis, seen, carried.directory)
     else:
         _json(diagnosis)
 

@@ -13,6 +13,8 @@ from agent.model.plan import Plan
 
 _SETTLE_SECONDS = 30.0
 _HASH_SECONDS = 10.0
+_LAG_SECONDS = 5.0
+"""How long a member that does not know our revision yet, or does not answer, is asked again."""
 
 
 def require_kept(host: Host, plan: Plan, name: str, dropped: Collection[str] = ()) -> str:
@@ -24,14 +26,16 @@ def require_kept(host: Host, plan: Plan, name: str, dropped: Collection[str] = (
     """
     from agent.survey.take import take_survey
 
-    deadline = time.monotonic() + _SETTLE_SECONDS
+    start = time.monotonic()
     while True:
         survey = take_survey(host)
         broken = not_as_promised(plan, name, survey, dropped)
         same, unequal = ([], []) if broken else compare_keys(host, survey)
-        if not broken and not unequal:
+        passed = time.monotonic() - start
+        is_sure = _others(survey) == len(same) or passed > _LAG_SECONDS
+        if not broken and not unequal and is_sure:
             return _words(plan, name, survey, same)
-        if time.monotonic() > deadline:
+        if passed > _SETTLE_SECONDS:
             raise StepFailed(
                 f"not as promised: {'; '.join([*broken, *unequal])}",
                 "every step was done, and yet the cluster is not as the plan says",
@@ -40,13 +44,17 @@ def require_kept(host: Host, plan: Plan, name: str, dropped: Collection[str] = (
         time.sleep(0.5)
 
 
+def _others(survey: Survey) -> int:
+    return len(survey.online.members) - 1 if survey.online else 0
+
+
 def _words(plan: Plan, name: str, survey: Survey, same: list[str]) -> str:
     online = survey.online
     if name not in plan.promise.voters or online is None:
         return "it is no voter by this plan"
     members = [m for m in online.members if not m.is_learner]
     words = f"serves as one of {len(members)} voters, revision {online.revision}"
-    others = len(online.members) - 1
+    others = _others(survey)
     if not others:
         return words
     if len(same) == others:

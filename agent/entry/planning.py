@@ -27,6 +27,8 @@ from agent.recipes.invariants import require_sound
 from agent.recipes.promise import broken_promise
 
 _PORTS = (22, 2379, 2380)
+LENT = frozenset({"install_authority", "install_ca_files"})
+"""Steps that take a secret of another host, which a coordinator hands over in its memory."""
 _OLD = 15 * 60.0
 """Seconds after which what was carried here is worth a warning."""
 
@@ -142,7 +144,7 @@ def make_plan(
 
 def _require_no_secret(plan: Plan) -> None:
     """A stick is no place for the key of a CA, which a coordinator takes from host to host."""
-    step = next((s for s in plan.steps() if s.action == "install_authority"), None)
+    step = next((s for s in plan.steps() if s.action in LENT), None)
     if step is not None:
         raise Refused(
             f"{step.host}: needs the CA of etcd from {step.args.get('source', 'another host')}",

@@ -21,6 +21,8 @@ from agent.model.verdict import Diagnosis, MemberVerdict, Refusal
 WIDTH = 79
 """A terminal of 80 columns that has the last one filled begins a line that nobody asked for."""
 
+OPERATORS = "operator's machine"
+"""What stands in a text whose commands are to be typed there, and not here."""
 _SIMPLE = str.maketrans({"…": "...", "→": "->", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"'})
 _CONSOLE_WORDS = (
     (re.compile(r"\bfab rescue-quorum\b"), "rescue-agent plan"),
@@ -44,6 +46,8 @@ def ascii_text(text: str) -> str:
 
 def console_words(text: str) -> str:
     """The same, with the words of this console for those of an operator's machine."""
+    if OPERATORS in text:
+        return text
     for pattern, words in _CONSOLE_WORDS:
         text = pattern.sub(words, text)
     return text
@@ -127,8 +131,10 @@ def _state(survey: Survey) -> str:
     return "is starting, or does not answer" if survey.processes else "does not run"
 
 
-def show_diagnosis(diagnosis: Diagnosis, observations: Sequence[Observation]) -> None:
-    """Print the state of the cluster and of each member, and what fits."""
+def show_diagnosis(
+    diagnosis: Diagnosis, observations: Sequence[Observation], directory: str = ""
+) -> None:
+    """Print the state of the cluster and of each member, and what fits. directory: the stick."""
     show(f"Cluster {diagnosis.state.value}: {diagnosis.why}")
     show(f"{diagnosis.serving} of {diagnosis.voters} voters serve, {diagnosis.quorum} are needed")
     show()
@@ -150,7 +156,7 @@ def show_diagnosis(diagnosis: Diagnosis, observations: Sequence[Observation]) ->
     for refusal in diagnosis.refusals:
         _show_refusal(refusal)
     if diagnosis.recipe:
-        show_next("rescue-agent plan")
+        show_next(f"rescue-agent plan --stick {directory or 'DIRECTORY'}")
 
 
 def _at(member: MemberVerdict) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 from agent.entry import screen, verbs
-from agent.entry.visit import Asked, Visit
+from agent.entry.visit import Asked, Visit, through_hangups
 from agent.errors import Refused, RescueError
 from agent.host import Host
 from agent.model.catalog import CATALOG
@@ -35,10 +35,11 @@ def rollback(host: Host, asked: Asked) -> None:
         _require_nothing_stands_on(visit, mine)
     visit.begin()
     try:
-        for step in reversed(mine):
-            outcome = visit.order(verbs.undo, step=step.id)
-            screen.told(step, outcome["outcome"], outcome["seconds"], {})
-        visit.order(verbs.end, kind="rolled-back")
+        with through_hangups():
+            for step in reversed(mine):
+                outcome = visit.order(verbs.undo, step=step.id)
+                screen.told(step, outcome["outcome"], outcome["seconds"], {})
+            visit.order(verbs.end, kind="rolled-back")
     except RescueError as error:
         error.next = screen.console_words(error.next) or visit.command("rollback")
         raise

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -146,6 +148,16 @@ def _addresses() -> tuple[str, ...]:
     return addresses()
 
 
+@contextmanager
+def through_hangups() -> Iterator[None]:
+    """Let a line that breaks end no step in the middle; what is said to nobody ends it after."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def take(host: Host) -> Survey:
     """A survey of this host."""
     from agent.survey.take import take_survey
@@ -172,9 +184,9 @@ def sign_words(plan: Plan) -> str:
 
 def _with_stick(host: Host, asked: Asked) -> Asked:
     """A plan that is named by its file, and no stick: the file's directory is the stick."""
-    if asked.sticks or "/" not in asked.plan or not host.exists(asked.plan):
+    if asked.sticks or not asked.plan.endswith(".json") or not host.exists(asked.plan):
         return asked
-    return Asked(**{**vars(asked), "sticks": (os.path.dirname(asked.plan) or "/",)})
+    return Asked(**{**vars(asked), "sticks": (os.path.dirname(asked.plan) or ".",)})
 
 
 def _find(host: Host, asked: Asked, found: Stick) -> tuple[Plan, Optional[Signed]]:

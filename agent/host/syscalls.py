@@ -74,7 +74,13 @@ def rename_noreplace(
 
 def copy_xattrs(source: Union[str, int], target: int) -> None:
     """Copy extended attributes (SELinux label included) where the target's file system has them."""
-    for name in os.listxattr(source):
+    try:
+        names = os.listxattr(source)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:  # as many file systems of sticks say
+            raise
+        return
+    for name in names:
         try:
             os.setxattr(target, name, os.getxattr(source, name))
         except OSError as error:

@@ -107,7 +107,11 @@ def name_in(plan: Plan, hostname: str, addresses: Collection[str]) -> str:
     by_address = [n for n, address in plan.hosts.items() if address in addresses]
     if len(by_address) == 1:
         return by_address[0]
-    return hostname if hostname in plan.hosts else ""
+    if hostname in plan.hosts:
+        return hostname
+    short = hostname.partition(".")[0]
+    by_name = [name for name in plan.hosts if name.partition(".")[0] == short]
+    return by_name[0] if len(by_name) == 1 else ""
 
 
 def to_finish(plan: Plan, host: str, begun: Collection[str]) -> list[Step]:

@@ -16,7 +16,8 @@ from tests.lab.evidence import (
     stored,
     tree,
 )
-from tests.lab.faults import crash_loop
+from tests.lab.faults import crash_loop, has_ended
+from tests.lab.host import Host, wait_until
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, UNREACHABLE, fab
 from tests.lab.reach.consoles import STICK, Person
@@ -28,6 +29,8 @@ def lose_quorum(lab: Lab) -> None:
     """Two of three members lose their logs; all hosts are there, and no network is."""
     for name in THREE[1:]:
         crash_loop(lab.hosts[name])
+    for name in THREE[1:]:
+        wait_until(lambda: has_ended(lab.hosts[name], 2), 30, f"etcd's end on {name}")  # noqa: B023
     for host in lab.hosts.values():
         host.cut_network()
 
@@ -70,10 +73,25 @@ def begin_and_take_back(person: Person) -> None:
     assert not lab.hosts["master-2"].path(MANIFEST).exists()
     assert "fence) on master-1" in person.type(apply, REFUSED, at="master-0")
     back = f"rescue-agent rollback {plan} --stick {STICK}"
+    before_it = newest_container(lab.hosts["master-2"])
     person.type(back, at="master-2")
     person.type(back, at="master-1")
     person.type(back, at="master-0")
     assert {name: stored(lab.hosts[name]) for name in THREE} == before
+    wait_until(lambda: fails_again(lab.hosts["master-2"], before_it), 60, "etcd to fail again")
+    person.type(f"rescue-agent export {STICK}", at="master-2")  # as it is now, and not just then
+
+
+def newest_container(host: Host) -> str:
+    """The ID of etcd's newest container."""
+    label = "io.kubernetes.container.name=etcd"
+    listed = host.run(["crictl", "ps", "-a", "-q", "--label", label]).stdout.split()
+    return listed[0] if listed else ""
+
+
+def fails_again(host: Host, before: str) -> bool:
+    """Whether etcd was started anew since then, and has ended more than once."""
+    return newest_container(host) not in ("", before) and has_ended(host, 1)
 
 
 def walk(person: Person, plan: str) -> list[str]:

@@ -17,6 +17,7 @@ from agent.model.plan import Plan
 from agent.recipes.cluster import Cluster
 from agent.recipes.reseed import reseed
 from agent.records.carried import Carried
+from coordinator.courier import _LENDS
 from tests.unit.builders import Lab
 from tests.unit.diagnosis.test_certificates import certificates, lab, looping
 
@@ -188,3 +189,4 @@ def test_the_key_of_a_ca_is_not_carried(host: Host) -> None:
         planning.make_plan(seen, "master-2", NOW, (), (), no_one)
     assert "needs the CA of etcd from master-1" in caught.value.seen
     assert "its key is a secret" in caught.value.why
+    assert set(_LENDS) == planning.LENT
