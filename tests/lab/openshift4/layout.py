@@ -20,6 +20,7 @@ REVISION = 3
 _OTHERS = {"kube-apiserver": 7, "kube-controller-manager": 5, "kube-scheduler": 6}
 """The other static pods of a node, and the revisions that they are at."""
 
+BACKUP_SCRIPT = "### Created by cluster-etcd-operator\n"
 Files = dict[str, str]
 
 
@@ -42,8 +43,8 @@ def write_host(disk: Disk, pki: list[Path], hosts: int, quota: int | None = None
     for bundle in ("server", "metrics"):
         shutil.copy2(pki[index] / "etcd/ca.crt", bundles / f"{bundle}-ca-bundle.crt")
     scripts = f"{RESOURCES}/etcd-certs/configmaps/etcd-scripts"
-    disk.put_golden(f"{scripts}/etcd.env", _env_file(index, hosts))
-    disk.put_golden(f"{scripts}/cluster-backup.sh", "### Created by cluster-etcd-operator\n")
+    disk.put_golden(f"{scripts}/etcd.env", env_file(index, hosts))
+    disk.put_golden(f"{scripts}/cluster-backup.sh", BACKUP_SCRIPT)
     # The pod's script waits for connections of its ports in TIME-WAIT, too: a minute on real hosts.
     disk.put_golden("/etc/sysctl.d/90-lab.conf", "net.ipv4.tcp_max_tw_buckets = 0\n")
     disk.put_golden("/var/log/etcd/.keep", "")
@@ -72,7 +73,7 @@ def revision_files(index: int, hosts: int, revision: int, quota: int | None = No
     }
 
 
-def _env_file(index: int, hosts: int) -> str:
+def env_file(index: int, hosts: int) -> str:
     """etcd.env, which OpenShift's scripts read: paths as they are on the host."""
     place = "/etc/kubernetes/static-pod-certs"
     rows = environment(index, hosts).items()

@@ -198,6 +198,9 @@ class EtcdOperator:
         for bundle in ("server", "metrics"):
             where = f"{layout.RESOURCES}/etcd-certs/configmaps/etcd-all-bundles"
             host.write(f"{where}/{bundle}-ca-bundle.crt", ca)
+        scripts = f"{layout.RESOURCES}/etcd-certs/configmaps/etcd-scripts"
+        host.write(f"{scripts}/etcd.env", layout.env_file(host.index, hosts), 0o644)
+        host.write(f"{scripts}/cluster-backup.sh", layout.BACKUP_SCRIPT, 0o755)
         for path, text in layout.revision_files(host.index, hosts, revision).items():
             host.write(path, text)
         self._former[host.name] = set(host.etcd_pids())
