@@ -89,7 +89,10 @@ class Visit:
 
     def begin(self) -> None:
         """Store the plan here, and take the lock. Raises Locked, Unsigned, Refused."""
-        locks = [read_lock(self.host), *(f.survey.lock for f in self.stick.others)]
+        own = read_lock(self.host)
+        if own is not None and own.alive and own.plan == self.plan.id:
+            screen.note(f"taken over from {own.holder}, who was at work on it")
+        locks = [own, *(f.survey.lock for f in self.stick.others)]
         self._token = 1 + max((lock.token for lock in locks if lock), default=0)
         try:
             verbs.begin(self.host, {

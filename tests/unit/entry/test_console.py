@@ -14,7 +14,9 @@ import pytest
 from agent.entry import cli, console, screen
 from agent.entry.cli import main
 from agent.entry.stick import plan_name
-from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
+from agent.entry.verbs import VERBS
+from agent.errors import Locked
+from agent.model.plan import FORMAT, Plan, Promise, Stage, Step, plan_to_plain
 from agent.model.signed import NAMESPACE, plan_text
 from agent.records.journal import Journal, journal_path
 from agent.records.locks import read_lock
@@ -270,6 +272,21 @@ def test_each_visit_carries_a_larger_token_than_any_known(consoles: Consoles) ->
         assert lock.plan == plan.id
         tokens.append(lock.token)
     assert tokens == sorted(set(tokens))
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_coordinator_from_before_is_shut_out(consoles: Consoles) -> None:
+    """Its run was at work when the console took its plan over; its orders come too late."""
+    plan = BACK_AND_FORTH
+    give(consoles, "m0", plan)
+    host, order = consoles.host("m0"), {"plan": plan.id, "token": 7, "run": "ann's"}
+    begun = {**order, "plan": plan_to_plain(plan), "holder": "ann@desk pid 1"}
+    VERBS["begin"](host, begun, print)
+    said = consoles.apply("m0", plan, code=PAUSED)
+    assert "taken over from ann@desk pid 1, who was at work on it" in said
+    with pytest.raises(Locked, match="this order carries 7"):
+        VERBS["step"](host, {**order, "step": "02"}, print)
+    assert consoles.is_parked("m0")
 
 
 @pytest.mark.usefixtures("fits")
