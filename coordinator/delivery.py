@@ -29,7 +29,7 @@ from coordinator.channel import Channel, Messages, greeted
 from coordinator.connection import Access
 from coordinator.hosts import HostSpec
 from coordinator.onhost.carry import take_along
-from coordinator.onhost.code import SEARCH_PATH, SHELL_PROGRAM, SUDO_COMMAND, start_line
+from coordinator.onhost.code import SEARCH_PATH, SHELL_PROGRAM, SUDO_COMMAND, start_lines
 from coordinator.runtime_file import find_runtimes
 from coordinator.streams import ByteStream
 from coordinator.transports.open_line import open_line
@@ -143,7 +143,7 @@ def start_code(
     call = (state_dir, agent_file.sha256, agent_file.size, agent_file.machine, list(argv))
     debug = bool(os.environ.get("ETCD_RESCUE_DEBUG"))
     code = f"{_BOOTSTRAP}\nstart(*{call!r}, debug={debug})\n"
-    shell = start_line(state_dir, find_runtimes()) if has_shell else b""
+    shell = start_lines(state_dir, find_runtimes()) if has_shell else b""
     return Code(shell, f"exec({code!a})\n".encode("ascii"))
 
 
@@ -211,10 +211,13 @@ def _check_report(
     if report.get("arch") != agent_file.machine:
         raise WrongMachine(host, str(report.get("arch")), agent_file.machine)
     if report.get("error"):
+        look = f"df -h {STATE_DIR}; df -i {STATE_DIR}; ls -ld {STATE_DIR}"
+        if "noexec" in str(report["error"]):
+            look = f"findmnt -T {STATE_DIR}; ls -Zd {STATE_DIR}"
         raise Unreachable(
             f"{host}: the agent cannot be put there: {report['error']}",
             messages.last_words(),
-            f"on {host}: df -h {STATE_DIR}; df -i {STATE_DIR}; ls -ld {STATE_DIR}",
+            f"on {host}: {look}",
         )
 
 

@@ -168,6 +168,7 @@ def _make_tree(machine: str, work: _Work, tree: Path) -> None:
     trees.compile_modules(stdlib, _compiler(work.unpacked(here)))
     trees.zip_modules(stdlib, tree / "lib/python311.zip")
     trees.write_papers(unpacked, tree, packages.described(work.packages(machine)))
+    trees.check_machine(tree, machine)
     trees.write_sums(tree)
 
 

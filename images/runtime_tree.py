@@ -151,6 +151,21 @@ def zip_modules(stdlib: Path, target: Path) -> None:
             archive.writestr(info, (stdlib / f"{relative}c").read_bytes())
 
 
+# ---- what kind of machine it is for --------------------------------------------------------------
+
+_MACHINES = {"x86_64": 62, "aarch64": 183}
+"""EM_X86_64 and EM_AARCH64 of elf.h: e_machine, two bytes at offset 18 of every ELF file."""
+
+
+def check_machine(tree: Path, machine: str) -> None:
+    """Refuse a tree with any program or library for another machine than this one."""
+    for relative in files(tree):
+        with (tree / relative).open("rb") as file:
+            head = file.read(20)
+        if head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") != _MACHINES[machine]:
+            raise Refused(f"{relative} of the runtime for {machine} is for another machine")
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 
 

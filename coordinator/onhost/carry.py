@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import sys
 from typing import Any
 
-from agent.errors import Refused
+from agent.errors import Refused, plain
 from coordinator.channel import Messages
 from coordinator.onhost.code import install_line
 from coordinator.runtime_file import RuntimeFile, find_runtime
@@ -16,7 +16,6 @@ STEP_TIMEOUT = 60.0
 """Seconds that the host may be silent: checking and unpacking 23 MB takes it one or two."""
 
 _PUSH_TIMEOUT = 300.0
-logger = logging.getLogger(__name__)
 
 
 def take_along(
@@ -33,7 +32,7 @@ def take_along(
     runtime = find_runtime(machine)
     if runtime is None or lacks:
         raise _cannot(host, machine, lacks, found)
-    logger.info("%s: no Python 3.9 or newer: the carried runtime goes there, once", host)
+    _tell(host, found, runtime)
     _send(stream, install_line(runtime))
     while True:
         message = messages.next(STEP_TIMEOUT)
@@ -43,6 +42,14 @@ def take_along(
             stream.write(code, STEP_TIMEOUT)
             return None
         _send(stream, _part(runtime, message, messages))
+
+
+def _tell(host: str, found: str, runtime: RuntimeFile) -> None:
+    """Say why this connection takes longer than others; on stderr, as progress is."""
+    has = f" ({found})" if found else ""
+    mib = (runtime.size + runtime.busybox_size) >> 20
+    text = f"{host}: no Python 3.9 or newer there{has}: an interpreter goes there, {mib} MiB, once"
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def _part(runtime: RuntimeFile, message: dict[str, Any], messages: Messages) -> bytes:

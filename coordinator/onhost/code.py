@@ -56,30 +56,22 @@ sys.stdout.write("%d.%d" % v[:2] + (m and " without " + " ".join(m[:3]) or ""))
 sys.exit(v < (3, 9) or len(m) > 0)
 """
 _HERE = Path(__file__).parent
-_START, _INSTALL, _SETTLE = (
-    (_HERE / name).read_text() for name in ("start.sh", "install.sh", "settle.py")
+_FIND, _START, _INSTALL, _SETTLE = (
+    (_HERE / name).read_text() for name in ("find.sh", "start.sh", "install.sh", "settle.py")
 )
 
 
-def start_line(state_dir: str, runtimes: Iterable[RuntimeFile]) -> bytes:
-    """The first line: takes a Python of the host's, or a whole runtime of these that is there.
+def start_lines(state_dir: str, runtimes: Iterable[RuntimeFile]) -> bytes:
+    """The first two lines: they take a Python of the host's, or a runtime of these that is there.
 
-    It becomes `python3 … -c exec(input())`; else it passes over the next line, which was for that,
-    says {"have": false, "python": "", "found": …, "arch": …, "lacks": …} and runs the one after.
+    It runs the line after them; else that is passed over, {"have": false, "python": "", "found": …,
+    "arch": …, "lacks": …} is said, and the one after that is for the shell again.
     """
-    words = [
-        f"{r.machine}:{r.tree_id}:{r.entries}:{LOADERS[r.machine]}"
-        for r in runtimes
-    ]  # fmt: skip
+    words = [f"{r.machine}:{r.tree_id}:{r.entries}:{LOADERS[r.machine]}" for r in runtimes]
     pythons = "" if os.environ.get(ALWAYS) else PYTHONS
-    return shell_line(
-        _START,
-        STATE=state_dir,
-        SEARCH=SEARCH_PATH,
-        PYTHONS=pythons,
-        CHECK=_CHECK.format(modules=" ".join(MODULES)),
-        RUNTIMES=" ".join(words),
-    )
+    check = _CHECK.format(modules=" ".join(MODULES))
+    find = shell_line(_FIND, SEARCH=SEARCH_PATH, PYTHONS=pythons, CHECK=check)
+    return find + shell_line(_START, STATE=state_dir, RUNTIMES=" ".join(words))
 
 
 def install_line(runtime: RuntimeFile) -> bytes:
@@ -100,7 +92,8 @@ def install_line(runtime: RuntimeFile) -> bytes:
 def shell_line(script: str, **variables: str) -> bytes:
     """A script with variables set ahead of it, as one line of ASCII for `eval`."""
     lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-    lines += [line for line in script.splitlines() if line and not line.startswith("#")]
+    kept = (line.strip() for line in script.splitlines())
+    lines += [line for line in kept if line and not line.startswith("#")]
     text = "\n".join(lines) + "\n"
     for plain, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("'", "\\0047")):
         text = text.replace(plain, escaped)

@@ -1,17 +1,10 @@
-# Runs on a host, as root, before anything else of ours: takes a Python, and becomes it.
+# Runs after find.sh, in the same shell, on a host without a Python that will do: becomes the carried
+# runtime's where that is there and whole; else says what it found, and waits for what to do.
 #
-# Set ahead of it: STATE, the state directory; SEARCH, a PATH; PYTHONS, names to look for; CHECK, a
-# program that says what a Python is or lacks, and whether it will do; RUNTIMES, a word
-# MACHINE:TREE_ID:ENTRIES:LOADER for each runtime that could be taken along. POSIX sh alone, and
-# every tool is looked for before it is needed.
+# Set ahead of it: STATE, the state directory; RUNTIMES, a word MACHINE:TREE_ID:ENTRIES:LOADER for
+# each runtime that could be taken along. Every tool is looked for before it is needed.
 
-umask 077
-cd / || exit 1
-PATH=$SEARCH
-export PATH
-unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT ENV
-
-be_python() { exec "$@" -E -s -S -c 'exec(input())'; }
+unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT
 
 # The interpreter of the tree $1 with the arguments that follow, by its own loader: nothing of the
 # host's libraries or of its openssl.cnf is used.
@@ -24,14 +17,9 @@ runtime_python() {
 be_runtime() {
   OPENSSL_CONF=/dev/null
   export OPENSSL_CONF
-  be_python "$1/$LOADER" --inhibit-cache --library-path "$1/lib" "$1/bin/python3.11"
+  exec "$1/$LOADER" --inhibit-cache --library-path "$1/lib" "$1/bin/python3.11" \
+    -E -s -S -c 'exec(input())'
 }
-
-# Only letters that can stand in JSON as they are.
-clean() (
-  LC_ALL=C
-  case $1 in *[!\ -~]* | *[\"\\]*) echo '?' ;; *) echo "$1" ;; esac
-)
 
 fail() {
   printf '{"have": false, "python": "", "arch": "%s", "error": "%s"}\n' "$MACHINE" "$(clean "$1")"
@@ -61,13 +49,6 @@ is_whole() {
     [ $# -eq "$ENTRIES" ] && sha256sum -c SHA256SUMS >/dev/null 2>&1
   )
 }
-
-FOUND=
-for name in $PYTHONS; do
-  path=$(command -v "$name") || continue
-  told=$("$path" -E -s -S -c "$CHECK" 2>/dev/null </dev/null) && be_python "$path"
-  FOUND="${FOUND:+$FOUND, }$name $(clean "${told:-which does not start}")"
-done
 
 MACHINE=$(uname -m)
 LACKS=

@@ -19,7 +19,7 @@ from coordinator.connection import Access
 from coordinator.delivery import Code, host_command, open_channel
 from coordinator.hosts import HostSpec
 from coordinator.onhost import code
-from coordinator.onhost.code import SUDO_COMMAND, start_line
+from coordinator.onhost.code import SUDO_COMMAND, start_lines
 from coordinator.streams import ProcessStream
 from tests.unit.coordinator.conftest import Sshd
 
@@ -151,7 +151,7 @@ def test_any_login_shell_runs_it(shell: str) -> None:
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
     argv = ("busybox", "sh", "-c") if shell == "busybox" else (shell, "-c")
-    lines = start_line("/nowhere", []) + b"print('ran')\n"
+    lines = start_lines("/nowhere", []) + b"print('ran')\n"
     done = run_command(host_command(True, False), lines, *argv)
     assert done.stdout.decode().splitlines() == ["{}", "ran"]
 

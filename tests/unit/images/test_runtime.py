@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import UsageError
+from agent.errors import Refused, UsageError
 from images import runtime, runtime_packages, runtime_tree
 from images.runtime_packages import ARCHITECTURES, PACKAGES, Package, read_lock, write_lock
 
@@ -96,6 +96,19 @@ def test_a_lock_file_of_another_form_is_refused(tmp_path: Path) -> None:
 def test_the_lock_file_names_every_package_for_every_machine() -> None:
     locked = {(p.architecture, p.name) for p in read_lock()}
     assert locked == {(a, name) for a in ARCHITECTURES.values() for name in PACKAGES}
+
+
+@pytest.mark.parametrize(("machine", "number"), [("x86_64", 62), ("aarch64", 183)])
+def test_a_program_for_another_machine_is_refused(
+    tmp_path: Path, machine: str, number: int
+) -> None:
+    tree = make_tree(tmp_path / "a")
+    header = b"\x7fELF\x02\x01\x01".ljust(18, b"\0")
+    (tree / "lib/b.so").write_bytes(header + number.to_bytes(2, "little"))
+    runtime_tree.check_machine(tree, machine)
+    (tree / "lib/b.so").write_bytes(header + (243).to_bytes(2, "little"))
+    with pytest.raises(Refused, match=r"lib/b\.so .* another machine"):
+        runtime_tree.check_machine(tree, machine)
 
 
 def test_no_runtime_is_made_for_a_machine_without_packages(tmp_path: Path) -> None:

@@ -208,8 +208,9 @@ def test_a_directory_where_nothing_may_run_is_named(
 ) -> None:
     state = tmp_path / "state"
     with mounted(state, "noexec,mode=700"):
-        with pytest.raises(Unreachable, match="mounted noexec"):
+        with pytest.raises(Unreachable, match="mounted noexec") as caught:
             opened(agent_file, state)
+        assert "findmnt" in caught.value.next
         assert runtimes(state) == []
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from coordinator.agent_file import PROJECT
 from coordinator.delivery import host_command
-from coordinator.onhost.code import MODULES, shell_line, start_line
+from coordinator.onhost.code import MODULES, shell_line, start_lines
 
 
 def said(stdin: bytes) -> str:
@@ -83,7 +83,7 @@ def imported(folder: Path) -> set[str]:
 
 
 def test_no_python_is_reported(bare: Path) -> None:
-    lines = start_line("/nowhere", []) + b"print(1)\n"
+    lines = start_lines("/nowhere", []) + b"print(1)\n"
     arch = os.uname().machine
     assert said(lines).splitlines() == [
         "{}",
@@ -93,7 +93,7 @@ def test_no_python_is_reported(bare: Path) -> None:
 
 @pytest.mark.parametrize("status", [77, 126, 127])
 def test_a_python_that_is_broken_is_passed_over(bare: Path, status: int) -> None:
-    lines = start_line("/nowhere", []) + b"print('ran')\n"
+    lines = start_lines("/nowhere", []) + b"print('ran')\n"
     program(bare / "python3", f"#!/bin/sh\nexit {status}\n")
     assert '"found": "python3 which does not start"' in said(lines)
     (bare / "python3.11").symlink_to(sys.executable)
@@ -106,12 +106,12 @@ def test_a_real_old_python_steps_aside(bare: Path, version: str) -> None:
     if not found:
         pytest.skip(f"no Python {version} here")
     program(bare / "python3", f'#!/bin/sh\nexec {found[0]} "$@"\n')
-    assert f'"found": "python3 {version}"' in said(start_line("/nowhere", []) + b"print(1)\n")
+    assert f'"found": "python3 {version}"' in said(start_lines("/nowhere", []) + b"print(1)\n")
 
 
 def test_what_an_old_python_says_cannot_break_out_of_the_report(bare: Path) -> None:
     program(bare / "python3", '#!/bin/sh\nprintf \'2.7", "python": "3.9\\n\'; exit 1\n')
-    assert '"found": "python3 ?"' in said(start_line("/nowhere", []) + b"print(1)\n")
+    assert '"found": "python3 ?"' in said(start_lines("/nowhere", []) + b"print(1)\n")
 
 
 def test_a_python_without_a_part_of_its_library_steps_aside(bare: Path, tmp_path: Path) -> None:
@@ -123,6 +123,6 @@ def test_a_python_without_a_part_of_its_library_steps_aside(bare: Path, tmp_path
     program(
         bare / "python3", f'#!/bin/sh\nshift 4; exec {sys.executable} -E -s -S -c "{prefix}$1"\n'
     )
-    told = said(start_line("/nowhere", []) + b"print(1)\n")
+    told = said(start_lines("/nowhere", []) + b"print(1)\n")
     version = "{}.{}".format(*sys.version_info[:2])
     assert f'"found": "python3 {version} without json"' in told
