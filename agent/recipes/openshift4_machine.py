@@ -88,8 +88,8 @@ def secrets_of(api: ApiFacts, node: str) -> list[str]:
 
 def replace_machine(cluster: Cluster, api: ApiFacts, place: Place, created: float) -> Plan:
     """Plan procedure A for a place. Raises Refused where it does not fit, or costs the quorum."""
-    others = _require_all_others(cluster, place)
     _require_dead(cluster, api, place)
+    others = _require_all_others(cluster, place)
     acting = acting_host(cluster, but=place.verdict.host if place.verdict else "")
     machine = place.machine.name if place.machine else "no machine that is known"
     why = place.verdict.why if place.verdict else "etcd has no member there any more"

@@ -40,9 +40,10 @@ _OVERRIDE = "useUnsupportedUnsafeNonHANonProductionUnstableEtcd"
 def make_secrets(actor: Actor, node: str) -> None:
     """Issue what is missing of a member's certificates, by etcd's CA."""
     host = actor.lab.hosts[node]
+    there = {s["metadata"]["name"] for s in actor.list("secrets", _SPACE)}
     for role, key in _ROLES.items():
         name = f"etcd-{role}-{node}"
-        if actor.get("secrets", name, _SPACE) is None:
+        if name not in there:
             cert, private = _issue(host, key)
             data = {"tls.crt": _b64(cert), "tls.key": _b64(private)}
             actor.make("secrets", name, _SPACE, type="kubernetes.io/tls", data=data)
