@@ -31,10 +31,13 @@ def adopt(host: Host, member: str, data_dir: str) -> None:
     """
     directories = _model(host, f"{data_dir}/member", data_dir, 0o700)
     files = _model(host, f"{data_dir}/member/snap/db", data_dir, 0o600)
-    for where, _dirs, names in os.walk(host.real(member), topdown=False):
-        for name in names:
-            _apply(os.path.join(where, name), files, os.O_RDONLY)
-        _apply(where, directories, os.O_RDONLY | os.O_DIRECTORY)
+    with host.folder(member) as (parent, top):
+        for _where, below, names, fd in os.fwalk(top, topdown=False, dir_fd=parent):
+            for name in names:
+                _apply(name, fd, files, os.O_RDONLY)
+            for name in below:
+                _apply(name, fd, directories, os.O_RDONLY | os.O_DIRECTORY)
+        _apply(top, parent, directories, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _model(host: Host, old: str, data_dir: str, mode: int) -> _Model:
@@ -43,8 +46,8 @@ def _model(host: Host, old: str, data_dir: str, mode: int) -> _Model:
     return _Model(host.real(data_dir) if host.exists(data_dir) else "", False, mode)
 
 
-def _apply(real: str, model: _Model, flags: int) -> None:
-    fd = os.open(real, flags | os.O_NOFOLLOW)
+def _apply(name: str, parent: int, model: _Model, flags: int) -> None:
+    fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
     try:
         if model.path:
             info = os.stat(model.path)

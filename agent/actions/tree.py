@@ -14,6 +14,7 @@ from agent.host import Host
 from agent.host.syscalls import copy_xattrs
 
 _CHUNK = 1 << 20
+_DEEPEST = 16
 # What was a file a moment ago may be a link or a pipe by now: not followed, not waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -30,26 +31,48 @@ def tree_size(host: Host, directory: str) -> int:
 def copy_tree(host: Host, source: str, target: str) -> dict[str, str]:
     """Copy `source` to the new directory `target`: relative path → sha256 of each regular file.
 
-    Owner, mode, xattrs and times are kept, holes stay holes, all is fsynced. Raises StepFailed for
-    anything that is no file or directory: etcd's data has no links, devices or sockets.
+    Owner, mode, xattrs and times are kept, holes stay holes, all is fsynced. Both sides are gone
+    through by descriptors, so that no link is followed, whoever puts it there meanwhile. Raises
+    StepFailed for anything that is no file or directory: etcd's data has no links, devices or
+    sockets.
     """
     hashes: dict[str, str] = {}
-    src, dst = host.real(source), host.real(target)
-    for where, dirs, files in os.walk(src, onerror=_raise):
-        relative = os.path.relpath(where, src)
-        here = os.path.normpath(os.path.join(dst, relative))
-        os.mkdir(here, 0o700)
-        for name in sorted(files) + [d for d in dirs if os.path.islink(os.path.join(where, d))]:
-            path = os.path.join(where, name)
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise StepFailed(f"{path} is not a regular file", "etcd's data has only such")
-            hashes[os.path.normpath(os.path.join(relative, name))] = _copy_file(
-                path, os.path.join(here, name)
-            )
-    for where, _dirs, _files in os.walk(src, topdown=False, onerror=_raise):
-        _copy_directory_attributes(where, os.path.join(dst, os.path.relpath(where, src)))
-    host.sync_dir(os.path.dirname(target))
+    src = host.open_directory(source)
+    try:
+        with host.folder(target) as (parent, name):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            with _opened(name, parent) as dst:
+                _copy_level(source, src, dst, "", hashes)
+            os.fsync(parent)
+    finally:
+        os.close(src)
     return hashes
+
+
+def _copy_level(source: str, src: int, dst: int, below: str, hashes: dict[str, str]) -> None:
+    for name in sorted(os.listdir(src)):
+        mode = os.stat(name, dir_fd=src, follow_symlinks=False).st_mode
+        relative = f"{below}{name}"
+        if stat.S_ISREG(mode):
+            hashes[relative] = _copy_file(f"{source}/{relative}", name, src, dst)
+        elif stat.S_ISDIR(mode) and relative.count("/") < _DEEPEST:
+            os.mkdir(name, 0o700, dir_fd=dst)
+            with _opened(name, src) as from_, _opened(name, dst) as to:
+                _copy_level(source, from_, to, f"{relative}/", hashes)
+        else:
+            raise StepFailed(
+                f"{source}/{relative} is not a regular file", "etcd's data has only such"
+            )
+    _copy_directory_attributes(src, dst)
+
+
+@contextmanager
+def _opened(name: str, parent: int) -> Iterator[int]:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def own_like(host: Host, directory: str, like: str) -> None:
@@ -58,11 +81,17 @@ def own_like(host: Host, directory: str, like: str) -> None:
     A scratch etcd runs as root; where etcd itself does not, it could not open what that one made.
     """
     owner = os.stat(host.real(like))
-    for where, dirs, files in os.walk(host.real(directory), onerror=_raise):
-        for path in (where, *(os.path.join(where, name) for name in (*dirs, *files))):
-            found = os.lstat(path)
-            if (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
-                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+    def give(name: str, parent: int) -> None:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+
+    with host.folder(directory) as (parent, top):
+        for _where, dirs, files, fd in os.fwalk(top, onerror=_raise, dir_fd=parent):
+            for name in (*dirs, *files):
+                give(name, fd)
+        give(top, parent)
 
 
 def read_tree(host: Host, directory: str) -> int:
@@ -107,14 +136,17 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _copy_file(source: str, target: str) -> str:
-    """Copy one file; the hash is of the bytes read, and what was written is what was read."""
+def _copy_file(source: str, name: str, from_: int, to: int) -> str:
+    """Copy one file; the hash is of the bytes read, and what was written is what was read.
+
+    source: its path, for words; from_, to: the directories.
+    """
     digest = hashlib.sha256()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     # Unbuffered: _next_data moves the descriptor's position, which a buffer would not know of.
     with (
-        os.fdopen(os.open(source, _READ), "rb", buffering=0) as src,
-        os.fdopen(os.open(target, flags, 0o600), "wb") as dst,
+        os.fdopen(os.open(name, _READ, dir_fd=from_), "rb", buffering=0) as src,
+        os.fdopen(os.open(name, flags, 0o600, dir_fd=to), "wb") as dst,
     ):
         info = os.fstat(src.fileno())
         position = 0
@@ -130,15 +162,15 @@ def _copy_file(source: str, target: str) -> str:
                 if not chunk:
                     raise StepFailed(f"{source} became shorter while it was copied")
                 digest.update(chunk)
-                with _named(target):
+                with _named(f"the copy of {source}"):
                     dst.write(chunk)
                 position += len(chunk)
-        with _named(target):
+        with _named(f"the copy of {source}"):
             dst.truncate(info.st_size)
             dst.flush()
         os.fchown(dst.fileno(), info.st_uid, info.st_gid)
         os.fchmod(dst.fileno(), stat.S_IMODE(info.st_mode))
-        copy_xattrs(source, dst.fileno())
+        copy_xattrs(src.fileno(), dst.fileno())
         os.utime(dst.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
         os.fsync(dst.fileno())
     return digest.hexdigest()
@@ -161,14 +193,10 @@ def _hash_zeros(digest: hashlib._Hash, count: int) -> None:
         count -= _CHUNK
 
 
-def _copy_directory_attributes(source: str, target: str) -> None:
-    info = os.stat(source)
-    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fchown(fd, info.st_uid, info.st_gid)
-        os.fchmod(fd, stat.S_IMODE(info.st_mode))
-        copy_xattrs(source, fd)
-        os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _copy_directory_attributes(source: int, target: int) -> None:
+    info = os.fstat(source)
+    os.fchown(target, info.st_uid, info.st_gid)
+    os.fchmod(target, stat.S_IMODE(info.st_mode))
+    copy_xattrs(source, target)
+    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+    os.fsync(target)
