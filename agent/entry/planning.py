@@ -22,7 +22,7 @@ from agent.model.plan import Plan
 from agent.model.verdict import Diagnosis
 from agent.recipes.choosing import consent_needed, offered, plan_of
 from agent.recipes.cluster import Cluster
-from agent.recipes.fitting import require_fit, require_offered
+from agent.recipes.fitting import require_fit, require_still_fit
 from agent.recipes.invariants import require_sound
 from agent.recipes.promise import broken_promise
 
@@ -162,19 +162,27 @@ def require_fitting(
 ) -> None:
     """Raise Refused where this host is no more what the plan was made for.
 
-    is_begun: steps of it were done on other hosts; then what these changed fits no plan, and the
-    diagnosis alone must still offer it. is_turned: the point of no return is behind it; then what
+    is_begun: steps of it were done on other hosts; then what these changed fits no plan, and it is
+    only asked whether it may go on. is_turned: the point of no return is behind it; then what
     is left can only be finished, and each step's own precondition looks at this host.
     """
     require_nothing_open(observations, but=plan.id)
     if is_turned:
         return
-    diagnosis = diagnose(observations, plan.declared_lost)
-    cluster = Cluster(diagnosis, tuple(observations))
+    seen = tuple(_without(plan, observation) for observation in observations)
+    cluster = Cluster(diagnose(seen, plan.declared_lost), seen)
     if is_begun:
-        require_offered(plan, cluster)
+        require_still_fit(plan, cluster)
     else:
         require_fit(plan, cluster)
+
+
+def _without(plan: Plan, seen: Observation) -> Observation:
+    """The host as if this plan were not open on it: it is the one that is judged."""
+    if seen.survey is None:
+        return seen
+    journals = tuple(facts for facts in seen.survey.journals if facts.plan != plan.id)
+    return replace(seen, survey=replace(seen.survey, journals=journals))
 
 
 def not_as_promised(

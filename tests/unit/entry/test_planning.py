@@ -154,6 +154,43 @@ def test_a_quorum_that_came_back_ends_the_plan_at_any_console_of_it(host: Host) 
         planning.require_fitting(plan, back, is_begun=True, is_turned=True)
 
 
+def opened(seen: Observation, plan: Plan, *done: str) -> Observation:
+    """A host on which the plan is open, by its survey."""
+    facts = JournalFacts(plan.id, plan.recipe, "open", done)
+    return replace(seen, survey=replace(survey_of(seen), journals=(facts,)))
+
+
+def test_what_a_plan_itself_has_changed_does_not_end_it(host: Host) -> None:
+    """A member is fenced at its console, and then its replacement goes on at another one."""
+    ill = [LAB.healthy(0), LAB.healthy(1), LAB.corrupt(2)]
+    seen = planning.observe(host, survey_of(ill[0]), stick_of(*ill[1:]))
+    plan = planning.make_plan(seen, "master-3", NOW, (), (), no_one)
+    assert plan is not None
+    assert plan.recipe == "replace-member"
+    looked = [*ill[:2], opened(ill[2], plan, "01")]
+    planning.require_fitting(plan, looked, is_begun=False, is_turned=False)
+    fenced = [*ill[:2], opened(LAB.fenced(2), plan, "01", "02")]
+    planning.require_fitting(plan, fenced, is_begun=True, is_turned=False)
+    elsewhere = Lab(3, cluster_id="ee" * 8)
+    others = [elsewhere.healthy(0), elsewhere.healthy(1), opened(LAB.fenced(2), plan, "01")]
+    with pytest.raises(Refused, match="does not fit"):
+        planning.require_fitting(plan, others, is_begun=True, is_turned=False)
+
+
+def test_a_reseed_goes_on_over_what_it_has_fenced_and_over_nothing_else(host: Host) -> None:
+    seen = planning.observe(host, survey_of(LOST[0]), stick_of(*LOST[1:]))
+    plan = planning.make_plan(seen, "", NOW, (), (), no_one)
+    assert plan is not None
+    fenced = [opened(LOST[0], plan, "01"), opened(LAB.fenced(1), plan, "02"), LOST[2]]
+    with pytest.raises(Refused, match=r"best survivor|does not fit"):
+        # its data was thought gone, and is there: as good as the survivor's
+        planning.require_fitting(plan, [*fenced[:2], LAB.no_quorum(2)], True, is_turned=False)
+    wiped = replace(LAB.fenced(1), survey=replace(survey_of(LAB.wiped(1)), config=None))
+    planning.require_fitting(
+        plan, [fenced[0], opened(wiped, plan, "02"), LOST[2]], True, is_turned=False
+    )
+
+
 def promised(voters: tuple[str, ...], revision: int = 0) -> Plan:
     plan = reseed(Cluster(planning.judged(LOST), tuple(LOST)), NOW)
     return replace(plan, promise=replace(plan.promise, voters=voters, revision=revision)).with_id()
