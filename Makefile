@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab-pythons lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab-pythons lab-consoles lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -39,11 +39,15 @@ fuzz: .venv/ready lab
 lab-versions: .venv/ready lab
 	LAB_VERSIONS=all .venv/bin/pytest tests/lab/test_versions.py -q --durations=0
 
-# All figures, or one part: make bench PART=restore.
+# Rescues by consoles and a stick alone: one member too; `make lab-test` has the lost quorum.
+lab-consoles: .venv/ready lab
+	LAB_CONSOLE=all .venv/bin/pytest tests/lab/reach/test_console.py -q --durations=0
+
 # Every recipe on hosts without Python and with every other one; `make lab-test` has a sample.
 lab-pythons: .venv/ready lab
 	LAB_PYTHONS=all .venv/bin/pytest tests/lab/reach/test_runtime.py -q --durations=0
 
+# All figures, or one part: make bench PART=restore.
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench $(PART)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.lab.evidence import (
     DATA,
@@ -16,7 +19,7 @@ from tests.lab.evidence import (
     stored,
     tree,
 )
-from tests.lab.faults import crash_loop, has_ended
+from tests.lab.faults import crash_loop, has_ended, ids
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, UNREACHABLE, fab
@@ -94,20 +97,21 @@ def fails_again(host: Host, before: str) -> bool:
     return newest_container(host) not in ("", before) and has_ended(host, 1)
 
 
-def walk(person: Person, plan: str) -> list[str]:
+def walk(person: Person, plan: str, first: str, *disturb: str) -> list[str]:
     """Follow the consoles from the first step to the last, through a kill and a power cut.
 
-    Gives the consoles in the order in which they were gone to.
+    disturb: what is told to be next when something happens. Gives the consoles in the order in
+    which they were gone to.
     """
-    way, disturbed = ["master-0"], set()
-    person.type(f"rescue-agent apply {plan} --stick {STICK} --yes", PAUSED, at="master-0")
+    way, left = [first], set(disturb)
+    person.type(f"rescue-agent apply {plan} --stick {STICK} --yes", PAUSED, at=first)
     resume = f"rescue-agent resume {plan} --stick {STICK}"
     while person.told is not None:
         told = person.told
         way.append(told.host)
         assert len(way) < 40, way
-        if told.action in ("peers silent", "prejoin") and told.action not in disturbed:
-            disturbed.add(told.action)
+        if told.action in left:
+            left.remove(told.action)
             if told.action == "prejoin":
                 person.cut_power_during(f"{told.words} --yes", "prejoin", told.host)
             else:
@@ -115,7 +119,7 @@ def walk(person: Person, plan: str) -> list[str]:
             assert "is at work" not in person.type(resume, PAUSED)
         else:
             person.type(f"{told.words} --yes", OK, PAUSED, at=told.host)
-    assert disturbed == {"peers silent", "prejoin"}
+    assert not left
     return way
 
 
@@ -127,7 +131,7 @@ def test_a_whole_rescue_by_consoles_and_a_stick(lab: Lab, tmp_path: Path) -> Non
     heal_but_ssh(lab)
     begin_and_take_back(person)
 
-    way = walk(person, make_plan(person))
+    way = walk(person, make_plan(person), "master-0", "peers silent", "prejoin")
     assert set(way) == set(THREE)
     require_one_cluster(lab, THREE, keys)
     require_tidy_manifests(lab, THREE)
@@ -164,3 +168,23 @@ def _the_operator_learns_of_it(lab: Lab, person: Person, folder: Path) -> None:
         host.heal_network()
     assert "no unfinished plan" in fab("resume", *words, hosts="").expect(OK).err
     assert fab("diagnose", *words, hosts="").expect(OK).result["state"] == "healthy"
+
+
+@pytest.mark.skipif(not os.environ.get("LAB_CONSOLE"), reason="LAB_CONSOLE=all")
+def test_one_member_is_replaced_by_consoles_and_a_stick(lab: Lab) -> None:
+    keys, before, ill = seed_keys(lab), ids(lab, "master-0"), lab.hosts["master-1"]
+    crash_loop(ill)
+    wait_until(lambda: has_ended(ill, 2), 30, "etcd's end")
+    for host in lab.hosts.values():
+        host.cut_network(ports=[22])
+    person = Person(lab)
+    for name in ("master-2", "master-1", "master-0"):
+        person.type(f"rescue-agent export {STICK}", at=name)
+    said = person.type(f"rescue-agent plan master-1 --stick {STICK} --output text")
+    found = re.search(r"^Plan ([0-9a-f]{12}): replace-member", said, re.M)
+    assert found is not None
+    way = walk(person, found[1], "master-1")
+    assert "master-0" in way or "master-2" in way
+    require_one_cluster(lab, THREE, keys)
+    now = ids(lab, "master-0")
+    assert {name for name in now if now[name] != before[name]} == {"master-1"}
