@@ -249,10 +249,14 @@ class Restore(Action):
     def before(self, ctx: Context, step: Step) -> dict[str, Any]:
         """See Action.before."""
         view, verdict = ctx.look()
-        answered = [answer.keys for answer in view.answers.values() if answer.linearizable]
-        is_new = verdict.quorum and not any(answered)
-        if not is_new:
+        if not step.args["fresh"]:
             require(view, verdict, Remedy.RESTORE)
+        elif not verdict.quorum:
+            raise PreconditionFailed(
+                f"the new cluster does not serve: {verdict.why}",
+                "a backup is restored through its API",
+                "fab dcos-diagnose",
+            )
         return {}
 
     def act(self, ctx: Context, step: Step) -> dict[str, Any]:

@@ -95,16 +95,13 @@ def ask(dcos: Dcos, run: TaskRun) -> EtcdAnswer | None:
 
     That it does not answer is a fact here, and no error.
     """
-    with ThreadPoolExecutor(2) as pool:
-        through, alone = pool.map(lambda kind: _ask(dcos, run, kind), ("l", "s"))
-    return through or alone
-
-
-def _ask(dcos: Dcos, run: TaskRun, consistency: str) -> EtcdAnswer | None:
-    limits = (f"--command-timeout={PROBE}s", f"--consistency={consistency}")
-    with suppress(RescueError):
-        data = dcos.run(*etcdctl(dcos.service, run, *_COUNT, *limits), timeout=30)
-        return answers.etcd_answer(data, consistency == "l")
+    for consistency in ("l", "s"):
+        limits = (f"--command-timeout={PROBE}s", f"--consistency={consistency}")
+        with suppress(RescueError):
+            data = dcos.run(*etcdctl(dcos.service, run, *_COUNT, *limits), timeout=30)
+            answer = answers.etcd_answer(data, consistency == "l")
+            if answer is not None:
+                return answer
     return None
 
 

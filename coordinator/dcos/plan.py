@@ -125,44 +125,32 @@ def _scale_up(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None
 
 
 def _restore(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
-    bucket = _bucket(wish)
+    step = _from_bucket("the quorum is gone for good; the backup is the newest whole state", wish)
     _save_alone(stages, verdict, wish)
-    stages.add(
-        "Restore",
-        (
-            "dcos_restore",
-            "the quorum is gone for good; the backup is the newest whole state",
-            {**bucket, "backup_name": wish.backup_name, "timeout": wish.timeout},
-        ),
-    )
+    stages.add("Restore", step)
     stages.add("Check", _wait("every member serves", len(view.expected), wish))
 
 
+def _from_bucket(reason: str, wish: Wish, fresh: bool = False) -> tuple[str, str, dict[str, Any]]:
+    """A restore. fresh: into the cluster that this plan has just installed, and no other."""
+    more = {"backup_name": wish.backup_name, "timeout": wish.timeout, "fresh": fresh}
+    return "dcos_restore", reason, {**_bucket(wish), **more}
+
+
 def _rebuild(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
-    bucket = _bucket(wish)
+    restore = _from_bucket("the backup is the newest whole state", wish, fresh=True)
     falls_back = _falls_back(verdict, Remedy.REBUILD)
     options = _options(wish, high_availability=False if falls_back else None)
     members = 1 if falls_back else len(view.expected)
     _save_alone(stages, verdict, wish)
-    stages.add(
-        "Take the broken service away",
-        ("dcos_uninstall", "its etcd has lost the quorum for good", {"timeout": wish.timeout}),
-    )
-    stages.add("Install it again", (
-        "dcos_install", "a restore needs a newly provisioned cluster",
-        {"options": options, "version": view.version, "timeout": wish.timeout}),
-        _wait("the new, empty cluster serves", members, wish))  # fmt: skip
-    stages.add(
-        "Restore",
-        (
-            "dcos_restore",
-            "the backup is the newest whole state",
-            {**bucket, "backup_name": wish.backup_name, "timeout": wish.timeout},
-        ),
-    )
-    stages.add("Check", _wait(
-        "it serves" + ("; then the scale-up can be tried again" if falls_back else ""),
-        members, wish))  # fmt: skip
+    gone = ("dcos_uninstall", "its etcd has lost the quorum for good", {"timeout": wish.timeout})
+    stages.add("Take the broken service away", gone)
+    again = {"options": options, "version": view.version, "timeout": wish.timeout}
+    install = ("dcos_install", "a restore needs a newly provisioned cluster", again)
+    stages.add("Install it again", install, _wait("the new cluster serves", members, wish))
+    stages.add("Restore", restore)
+    told = "; then the scale-up can be tried again" if falls_back else ""
+    stages.add("Check", _wait(f"it serves{told}", members, wish))
 
 
 def _reinstall(stages: _Stages, view: View, verdict: Verdict, wish: Wish) -> None:
@@ -245,6 +233,8 @@ def require_sound(plan: Plan, verdict: Verdict) -> None:
         raise Refused("the plan scales up without a backup", "its failure could not be taken back")
     if "dcos_restore" in actions and verdict.quorum:
         raise Refused("the plan restores while the quorum holds", "nothing is lost")
+    if any(step.args.get("fresh") for step in plan.steps()) and "dcos_install" not in actions:
+        raise Refused("the plan restores into a new cluster, and installs none")
     if first == "dcos_uninstall" and can_save and verdict.scenario != 1 and verdict.quorum:
         raise Refused("the plan uninstalls a service that serves", "it holds data")
     if actions.count("dcos_replace") > 1:

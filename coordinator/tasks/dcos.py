@@ -18,6 +18,7 @@ from coordinator.console import Progress, confirm
 from coordinator.dcos import report as lines
 from coordinator.dcos import runner, state
 from coordinator.dcos.actions import Context
+from coordinator.dcos.catalog import CATALOG
 from coordinator.dcos.cli import Dcos
 from coordinator.dcos.diagnose import diagnose as judge
 from coordinator.dcos.look import look
@@ -99,7 +100,8 @@ def rescue(options: Options, asked: Asked) -> None:
             return
         if options.output == "table" and not options.yes:
             report.plan_table(plan)
-        confirm(plan, options.yes)
+        if any(CATALOG[step.action].final for step in plan.steps()):
+            confirm(plan, options.yes)
         _to_end(ctx, runner.begin(ctx, plan), options)
 
 

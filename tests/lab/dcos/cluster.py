@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,9 @@ from tests.lab.dcos.etcds import PODS, Etcds, is_alive, kill
 
 URL = "https://dcos.example.com"
 VERSION = "1.3.0-1.10.8"
+DEFAULT = ("/registry/namespaces/default", b"default")
+"""What an API server writes into every new cluster."""
+
 ENDED = ("TASK_FAILED", "TASK_KILLED", "TASK_FINISHED")
 
 
@@ -64,7 +67,7 @@ class Cluster:
     def start(self, pod: str, new: bool) -> None:
         """Start a run of a pod's peer task on its agent."""
         place = self.pods[pod]
-        id = f"{self.data['service']}__{pod}-peer__{uuid.uuid4()}"
+        id = f"{self.data['service']}__{pod}-peer__{os.urandom(8).hex()}"
         sandbox = self.top / "agents" / place["agent"] / id
         crashes = pod in self.faults.get("crash", [])
         pid = 0
@@ -114,13 +117,13 @@ class Cluster:
         agent = next((id for id in free if id != old), free[0] if free else "")
         if not agent:
             raise RuntimeError("no agent is free")
-        data = self.top / "agents" / agent / f"volume-{uuid.uuid4()}"
+        data = self.top / "agents" / agent / f"volume-{os.urandom(8).hex()}"
         data.mkdir(parents=True, mode=0o700)
         self.pods[pod] = {"agent": agent, "data": str(data), "members": list(members)}
 
-    def serving(self, *without: str) -> str:
+    def serving(self, *without: str, wait: float = 5) -> str:
         """A pod whose etcd serves through the quorum, within some seconds; empty for none."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + wait
         while time.monotonic() < deadline:
             for pod in self.pods:
                 run = self.run_of(pod)
@@ -140,8 +143,10 @@ class Cluster:
             self.place(pod, self.wanted)
         for pod in self.wanted:
             self.start(pod, new=True)
-        if self.serving() and not self.faults.get("crash"):
-            self.data["deployed"] = True
+        through = self.serving()
+        if through and not self.faults.get("crash"):
+            self.etcds.client(through, 10).put_many([DEFAULT])
+            self.data.update(deployed=True, api_ran=True)
 
     def destroy(self) -> None:
         """End every task, and forget the pods; their data stays on the agents, as garbage."""
@@ -207,13 +212,17 @@ class Cluster:
         return True
 
     def restore(self, bucket: str, name: str) -> bool:
-        """A new cluster of the wanted pods with the keys of a backup; False where there is none."""
+        """The keys of a backup, into the cluster that serves, else into a new one.
+
+        False where there is no such backup.
+        """
         path = self.top / "buckets" / bucket / f"{name}.json"
         if not path.is_file():
             return False
-        self.faults.pop("crash", None)
-        self.destroy()
-        self.deploy()
+        if not self.serving(wait=1):
+            self.faults.pop("crash", None)
+            self.destroy()
+            self.deploy()
         self.etcds.load(self.serving(), json.loads(path.read_text()))
         self.data["deployed"] = True
         return True

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.dcos import actions, look
 from tests.lab import pki, recipe
-from tests.lab.dcos.cluster import Cluster
+from tests.lab.dcos.cluster import DEFAULT, Cluster
 from tests.lab.dcos.etcds import PODS, address, dns_name, kill
 from tests.lab.paths import REPO_DIR, STATE_DIR
 
@@ -44,14 +44,14 @@ class Dcos:
         """A service as after its installation, with this many keys."""
         with Cluster.held(self.top) as cluster:
             cluster.data["options"]["kubernetes"]["high_availability"] = high_availability
-            cluster.data.update(installed=True, api_ran=True)
+            cluster.data["installed"] = True
             cluster.deploy()
             if high_availability:
                 for pod in PODS:
                     cluster._wait_healthy(pod)
             pairs = {f"/registry/lab/{n:04d}": f"value {n}".encode() for n in range(keys)}
             cluster.etcds.client(cluster.serving(), 10).put_many(pairs.items())
-            return pairs
+            return {**pairs, DEFAULT[0]: DEFAULT[1]}
 
     def install_failed(self) -> None:
         """A service whose first installation is under way, and does not get anywhere."""
