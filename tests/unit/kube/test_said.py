@@ -17,8 +17,8 @@ TABLE = [
     ("exists", f'{SERVER} (AlreadyExists): machines.machine.openshift.io "a" already exists'),
     ("conflict", f'{SERVER} (Conflict): Operation cannot be fulfilled on secrets "a": Precondition '
      "failed: UID in precondition: x, UID in object meta: y"),
-    ("passing", f'{SERVER} (Conflict): Operation cannot be fulfilled on etcds "cluster": the object '
-     "has been modified; please apply your changes to the latest version and try again"),
+    ("passing", f'{SERVER} (Conflict): Operation cannot be fulfilled on etcds "cluster": the '
+     "object has been modified; please apply your changes to the latest version and try again"),
     ("passing", f"{SERVER} (TooManyRequests): the server has received too many requests"),
     ("passing", f"{SERVER} (ServiceUnavailable): the server is currently unable to handle the "
      "request"),
