@@ -11,6 +11,7 @@ from coordinator.tasks import (
     certificates,
     look,
     machines,
+    master_restore,
     members,
     plan_files,
     rescue,
@@ -192,15 +193,44 @@ def snapshot(
 
 @command(
     *LOOKING,
-    host="the master (default: a member that serves)",
+    host="the master, or several: A,B (default: one that serves; OpenShift 3.11: all masters)",
     folder="the directory on the master that gets it (default: its platform's usual one)",
     to="bring it here as well, into this directory",
+    archive="OpenShift 3.11: one .tar.gz in /backup in place of a directory",
+    encrypt_to="OpenShift 3.11: encrypt the archive for this key (age1…, or a file with a key)",
 )
 def backup_master(
-    options: Options, host: str | None = None, folder: str = "", to: str = ""
-) -> None:
+    options: Options, host: str | None = None, folder: str = "", to: str = "",
+    archive: bool = False, encrypt_to: str = "",
+) -> None:  # fmt: skip
     """Back a master up on itself, in its platform's own layout, and verify it."""
-    backups.backup_master(options, host or "", backups.Asked(folder, to))
+    asked = backups.Asked(folder, to, archive, encrypt_to)
+    backups.backup_master(options, host or "", asked)
+
+
+@command(
+    "output", file="the directory or archive of a backup of a master of OpenShift 3.11",
+    identity="the file with age's key, where the archive is encrypted",
+)  # fmt: skip
+def verify_backup(options: Options, file: str, identity: str = "") -> None:
+    """Prove that a master's backup is whole, or name what is not as it was."""
+    master_restore.verify_backup(options, file, identity)
+
+
+@command(
+    *CHANGING, repeated=("path",),
+    file="the directory or archive of the backup",
+    path="a file to put back, or a directory of files (repeat for each)",
+    host="the host to put them on (default: the one that was backed up)",
+    identity="the file with age's key, where the archive is encrypted",
+    other_machine="the host was installed anew since",
+)  # fmt: skip
+def restore_master_files(
+    options: Options, file: str, path: tuple[str, ...], host: str = "", identity: str = "",
+    other_machine: bool = False,
+) -> None:  # fmt: skip
+    """Put chosen files of a master's backup back (OpenShift 3.11), with a diff first."""
+    master_restore.restore_master_files(options, file, host, path, identity, other_machine)
 
 
 @command(

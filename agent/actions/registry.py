@@ -24,7 +24,7 @@ from agent.actions import (
 )
 from agent.actions.base import Action
 from agent.actions.openshift4 import ACTIONS as OPENSHIFT4
-from agent.actions.openshift311 import balancer, ca_files, remaining, retiring
+from agent.actions.openshift311 import balancer, ca_files, master_file, remaining, retiring
 from agent.actions.timer import install as timer
 from agent.errors import UsageError
 
@@ -75,6 +75,7 @@ _ALL: tuple[Action[Any], ...] = (
     retiring.DrainNode(),
     retiring.ParkMaster(),
     retiring.VerifyEndpoints(),
+    master_file.PlaceMasterFile(),
     timer.InstallTimer(),
     timer.RemoveTimer(),
     *OPENSHIFT4,

@@ -14,13 +14,17 @@ from agent import __version__
 from agent.entry.console import add_verbs as add_console_verbs
 from agent.entry.console import holder
 from agent.entry.hold import PatientLines, hold, join, require_root
+from agent.entry.master_requests import add_verbs as add_master_verbs
 from agent.errors import RescueError, UsageError, plain
 from agent.host import Host
 from agent.host.processes import forbid_core_dumps
 from agent.model.catalog import CATALOG
 from agent.snapshot.console import add_verbs as add_snapshot_verbs
 
-_HIDDEN = {"peers_silent", "check_authority", "install_authority"}
+_HIDDEN = {
+    "peers_silent", "check_authority", "install_authority", "check_ca_files", "install_ca_files",
+    "place_master_file",
+}  # fmt: skip
 """Actions whose arguments only a plan can give."""
 
 
@@ -84,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_set_aside)
     verb.add_argument("plan")
     add_snapshot_verbs(verbs, _say)
+    add_master_verbs(verbs, _say)
     for spec in CATALOG.values():
         if spec.name not in _HIDDEN:
             _add_action(verbs, spec.name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from agent.entry.api_requests import API_REQUESTS
+from agent.entry.master_requests import MASTER_REQUESTS
 from agent.entry.member_requests import MEMBER_REQUESTS
 from agent.entry.timer_requests import TIMER_REQUESTS
 from agent.errors import Damaged, Refused, RescueError, UsageError
@@ -298,6 +299,7 @@ VERBS: dict[str, Verb] = {
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)
+VERBS.update(MASTER_REQUESTS)
 VERBS.update(API_REQUESTS)
 VERBS.update(TIMER_REQUESTS)
 VERBS.update({name: guarded(name, verb) for name, verb in MEMBER_REQUESTS.items()})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
@@ -11,6 +13,7 @@ from typing import BinaryIO, Optional
 
 from agent.errors import Refused
 from agent.host import Host
+from agent.host.syscalls import copy_xattrs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -90,6 +93,26 @@ class NewTree:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
+
+    def copy(self, source: BinaryIO, name: str) -> tuple[int, str]:
+        """Copy an open file with owner, mode, attributes and times; (bytes, sha256) of it."""
+        info, digest, size = os.fstat(source.fileno()), hashlib.sha256(), 0
+        with self.file(name, stat.S_IMODE(info.st_mode)) as file:
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+            file.flush()
+            os.fchown(file.fileno(), info.st_uid, info.st_gid)
+            copy_xattrs(source.fileno(), file.fileno())
+            os.utime(file.fileno(), ns=(info.st_atime_ns, info.st_mtime_ns))
+        return size, digest.hexdigest()
+
+    def link(self, name: str, target: str) -> None:
+        """Make a symbolic link; what it leads to is not looked at."""
+        *folders, last = name.split("/")
+        with self._opened(folders, make=True) as fd:
+            os.symlink(target, last, dir_fd=fd)
 
     @contextmanager
     def _opened(self, parts: list[str], make: bool = False) -> Iterator[int]:

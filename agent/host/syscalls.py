@@ -88,6 +88,32 @@ def copy_xattrs(source: Union[str, int], target: int) -> None:
                 raise
 
 
+def read_xattrs(path: str) -> dict[str, bytes]:
+    """Extended attributes of a file, links not followed; none where there are none to be had."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENODATA):
+            raise
+        return {}
+
+
+def write_xattrs(path: str, values: dict[str, bytes]) -> None:
+    """Set extended attributes of a file where its file system has them."""
+    for name, value in values.items():
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                raise
+
+
+def link_target(path: str) -> str:
+    """Where a symbolic link leads, as it is written."""
+    return os.readlink(path)
+
+
 def mount_points() -> list[str]:
     """All mount points of this mount namespace (proc_pid_mountinfo(5))."""
     with open("/proc/self/mountinfo") as file:

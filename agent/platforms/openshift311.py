@@ -24,6 +24,12 @@ CA_HOST_FILES = ("/etc/origin/master/ca.serial.txt",)
 CA_HOST_DIRS = ("/etc/etcd/ca", "/etc/etcd/generated_certs")
 """On one master only: what its installer needs to add nodes and etcd members."""
 
+BACKED_UP = (
+    "/etc/origin", "/etc/sysconfig", "/etc/etcd", "/etc/cni", "/etc/dnsmasq.conf",
+    "/etc/dnsmasq.d", "/etc/pki/ca-trust/source/anchors",
+)  # fmt: skip
+"""What the documentation backs up of a master; the named files below these are in sources.py."""
+
 
 @dataclass(frozen=True)
 class OpenShift311(Platform):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import Refused, RescueError, UsageError, plain
+from agent.errors import Refused, RescueError, Unreachable, UsageError, plain
 from agent.model.facts import Observation
+from agent.recipes.openshift311 import is_openshift311, master_of
 from coordinator import report
+from coordinator.tasks import master_files
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.transfer import Piece, fetch
 
@@ -23,10 +25,15 @@ _ANSWER = 60.0
 
 @dataclass(frozen=True)
 class Asked:
-    """folder: on the host; empty for the platform's usual one. to: a directory here, or nothing."""
+    """folder: on the host; empty for the platform's usual one. to: a directory here, or nothing.
+
+    archive, encrypt_to: of OpenShift 3.11 (see master_files.Wish).
+    """
 
     folder: str = ""
     to: str = ""
+    archive: bool = False
+    encrypt_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,15 @@ Way = Callable[[Looked, str, Asked], MasterBackup]
 
 
 def backup_master(options: Options, host: str = "", asked: Asked | None = None) -> None:
-    """Write a backup of a master on it, verified, and bring it here where that is asked for."""
-    with looking(options, host) as looked:
+    """Write a backup of a master on it, verified, and bring it here where that is asked for.
+
+    host: one, or several with commas between; without one the platform's own choice: a member that
+    serves, or every master (OpenShift 3.11: each has files of its own).
+    """
+    with looking(options, host.partition(",")[0]) as looked:
+        if is_openshift311(looked.cluster):
+            _openshift311(looked, host, asked or Asked(), options.output)
+            return
         chosen = _seen(looked, host) if host else _serving(looked)
         platform = chosen.survey.platform if chosen.survey else ""
         way = WAYS.get(platform)
@@ -120,6 +134,27 @@ def _bring(looked: Looked, host: str, files: list[Any], folder: Path) -> None:
                 looked.fleet.call(host, "discard_upload", {"path": there}, _ANSWER)
             except RescueError as error:
                 looked.progress.say(f"{host}: {there} is still there: {error.seen}")
+
+
+# ---- OpenShift 3.11 ------------------------------------------------------------------------------
+
+
+def _openshift311(looked: Looked, host: str, asked: Asked, output: str) -> None:
+    """Files, packages and etcd of every master named, or of all."""
+    named = [part for part in host.split(",") if part]
+    masters = [o.host for o in looked.observations if master_of(looked.cluster, o.host).is_master]
+    hosts = [_seen(looked, name).host for name in named] or sorted(masters)
+    if not hosts:
+        raise Refused("no master was surveyed", "there is nothing to back up", "fab survey")
+    wish = master_files.Wish(asked.archive, asked.to, asked.encrypt_to)
+    report.emit(master_files.backup(looked, hosts, wish), output, master_files.told)
+    away = [o.host for o in looked.observations if o.survey is None]
+    if away and not named:
+        raise Unreachable(
+            f"{', '.join(away)} was not backed up: no survey of it",
+            "every master has certificates and settings of its own",
+            f"make it reachable, then: fab backup-master {away[0]}",
+        )
 
 
 WAYS: dict[str, Way] = {"openshift4": _openshift4}

@@ -119,6 +119,11 @@ def keys_dir() -> Path:
     return CACHE_DIR / "keys-1"
 
 
+def age_dir() -> Path:
+    """The cache directory of `age` and `age-keygen`, which the operator encrypts backups with."""
+    return CACHE_DIR / "age-1"
+
+
 def golden_dir(name: str, hosts: int) -> Path:
     """The cache directory of the data directories of a fresh cluster."""
     bootstrap = (LAB_DIR / "bootstrap.py").read_text()
@@ -129,6 +134,7 @@ def golden_dir(name: str, hosts: int) -> Path:
 def is_current(directory: Path) -> bool:
     """Whether a cached directory is of the recipe as it is now."""
     now = {base_dir(), bare_base_dir(), debootstrap_dir(), crictl_build_dir(), keys_dir()}
+    now |= {age_dir()}
     now |= {etcd_dir(name) for name in VERSIONS}
     now |= {golden_dir(name, n) for name in VERSIONS for n in range(1, MAX_HOSTS + 1)}
     return directory in now

@@ -15,6 +15,7 @@ from tests.lab.disk import base_dir
 from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
 from tests.lab.openshift4 import base as base4
 from tests.lab.openshift4.kubectl import ensure_kubectl, kubectl_dir
+from tests.lab.openshift311.age import ensure_age
 
 
 def obstacle() -> str | None:
@@ -33,7 +34,13 @@ def is_ready() -> bool:
     """Whether everything has been made already."""
     is_bare = not has_crictl()
     wanted = [name for name in PREPARED if not (is_bare and needs_go(name))]
-    made = [base_dir(), recipe.keys_dir(), kubectl_dir(), *map(recipe.etcd_dir, wanted)]
+    made = [
+        base_dir(),
+        recipe.keys_dir(),
+        recipe.age_dir(),
+        kubectl_dir(),
+        *map(recipe.etcd_dir, wanted),
+    ]
     made += [] if is_bare else base4.made(recipe.etcd_dir(DEFAULT))
     return not build.missing_programs() and all(path.is_dir() for path in made)
 
@@ -67,6 +74,7 @@ def ensure(
         base4.store_dir(recipe.etcd_dir(DEFAULT))
     ensure_kubectl()
     pki.ensure_keys()
+    ensure_age()
     of_openshift = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir()]
     cache.remove_old(
         lambda path: recipe.is_current(path) or pythons.is_current(path) or path in of_openshift

@@ -178,6 +178,7 @@ BESIDE_THE_DOOR = {
 HARMLESS_OS = {
     "path", "environ", "getpid", "getuid", "geteuid", "umask", "strerror", "fspath", "ST_RDONLY",
     "SEEK_DATA", "SEEK_HOLE", "SEEK_SET", "devnull", "linesep", "name", "urandom", "cpu_count",
+    "stat_result",
 }  # fmt: skip
 DOOR_MODULES = ("subprocess", "shutil", "tempfile", "glob", "pathlib.Path", "fileinput", "pty")
 

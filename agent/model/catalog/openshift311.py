@@ -61,4 +61,10 @@ SPECS = (
         "nothing: it only looks",
         effects=False,
     ),
+    ActionSpec(
+        "place_master_file",
+        "put a file of a master's backup back where it was, what was there being kept",
+        "it is the file that was compared, and nobody changed the present one since",
+        "put back what was there, byte for byte",
+    ),
 )
