@@ -202,9 +202,10 @@ def _turn_of(visit: Visit, coming: Step, steps: Sequence[Step]) -> Paused:
 def _after_failure(visit: Visit, error: RescueError) -> None:
     """Close what only looked, write the stick, and say how to go on."""
     visit.look_again()
-    is_touched = visit.proofs.touched(visit.name) or visit.proofs.begun_elsewhere()
+    is_alone = not any(history.state == "open" for history in visit.proofs.others.values())
     own = visit.proofs.own
-    if own is not None and own.state == "open" and not is_touched:
+    is_untouched = own is not None and own.state == "open" and not own.touched_steps()
+    if is_alone and is_untouched:
         visit.order(verbs.end, kind="rolled-back")
         screen.note("nothing was changed anywhere; the plan is closed")
     else:

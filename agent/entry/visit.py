@@ -34,9 +34,9 @@ from agent.records.locks import read_lock
 class Asked:
     """What was typed. plan: a file, an ID or its beginning; empty for the only one there is.
 
-    name: what the plan calls this host. put_off: hosts whose stages come later. drop:
-    hosts given up for good. is_resume: go on
-    with what was begun here, unasked. alone: take back without the other hosts' proofs.
+    name: what the plan calls this host. put_off: hosts whose stages come later. drop: hosts given
+    up for good. is_resume: go on with what was begun here, unasked. alone: take back without the
+    other hosts' proofs.
     """
 
     plan: str = ""
@@ -61,15 +61,13 @@ class Visit:
         verbs.vet(host, {"plan": plan_to_plain(self.plan)}, screen.note)
         self.name = proofs.this_host(self.plan, host.hostname(), _addresses(), asked.name)
         self._token = 0
-        self.proofs: Proofs = self._proved()
+        self.proofs: Proofs
+        self.look_again()
 
     def look_again(self) -> None:
         """Read this host's journal anew, after something was done."""
-        self.proofs = self._proved()
-
-    def _proved(self) -> Proofs:
         own = own_journal(self.host, self.plan)
-        return proofs.gather(self.plan, self.name, own, self.stick)
+        self.proofs = proofs.gather(self.plan, self.name, own, self.stick)
 
     def part(self) -> Part:
         """What can be done here now."""
@@ -103,7 +101,7 @@ class Visit:
         except Unsigned as error:
             error.next = sign_words(self.plan)
             raise
-        self.proofs = self._proved()
+        self.look_again()
 
     def order(self, verb: verbs.Verb, **args: Any) -> Any:
         """Ask this host's agent for something in the name of this visit."""
@@ -119,7 +117,7 @@ class Visit:
                 screen.told(step, "failed", 0.0, {})
                 raise
             screen.told(step, outcome["outcome"], outcome["seconds"], outcome["result"])
-        self.proofs = self._proved()
+        self.look_again()
 
     # ---- what is carried on --------------------------------------------------------------------
 

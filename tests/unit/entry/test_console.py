@@ -302,6 +302,26 @@ def test_another_plan_that_holds_the_host_is_in_the_way(consoles: Consoles) -> N
 
 
 @pytest.mark.usefixtures("fits")
+def test_a_look_that_finds_something_wrong_closes_what_was_begun_nowhere(
+    consoles: Consoles,
+) -> None:
+    """With nothing changed and no other host in it, no lock is left behind; else it stays open."""
+    plan = plan_of(("m0", "copy_data"), ("m1", "copy_data"))  # which needs a stopped etcd
+    give(consoles, "m0", plan)
+    said = consoles.apply("m0", plan, code=REFUSED)
+    assert "the plan is closed" in said
+    lock = read_lock(consoles.host("m0"))
+    assert lock is not None
+    assert lock.plan == ""
+    later = plan_of(("m0", PARK), ("m1", "copy_data"))
+    give(consoles, "m0", later)
+    consoles.apply("m0", later, code=PAUSED)
+    said = consoles.apply("m1", later, code=REFUSED)
+    assert "the plan is closed" not in said
+    assert Journal.open(consoles.host("m1"), later.id).state == "open"
+
+
+@pytest.mark.usefixtures("fits")
 def test_a_host_given_up_is_waited_for_no_more(consoles: Consoles) -> None:
     plan = plan_of(("m0", PARK), ("m1", PARK), ("m0", UNPARK))
     give(consoles, "m0", plan)
