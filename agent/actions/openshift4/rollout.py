@@ -16,6 +16,9 @@ from agent.kube.client import Kube, Object
 from agent.kube.objects import at, ready_pods, text_at
 from agent.kube.paths import CONFIG_MAPS, ETCDS
 
+_PATIENCE = 60.0
+"""Seconds for which a member may be away before a redeployment is put off."""
+
 
 @dataclass(frozen=True)
 class RedeploymentArgs:
@@ -52,6 +55,17 @@ def _members(ctx: Context) -> tuple[int, int]:
     return sum(not m.is_learner for m in members), len(_serving(ctx, config, members))
 
 
+def _await_all_members(ctx: Context) -> None:
+    """Wait until every voter serves: one may be on its way through an earlier roll-out."""
+
+    def look() -> tuple[bool, str]:
+        listed, serving = _members(ctx)
+        return 0 < listed == serving, f"{serving} of {listed} members serve"
+
+    why = "a redeployment restarts them one after the other, and needs the others meanwhile"
+    wait_or_pause(ctx, "all members to serve", look, _PATIENCE, why)
+
+
 class ForceRedeployment(Action[RedeploymentArgs]):
     """Write a reason into the operator's object: it then rolls out a new revision everywhere."""
 
@@ -61,13 +75,8 @@ class ForceRedeployment(Action[RedeploymentArgs]):
     def check(self, ctx: Context, args: RedeploymentArgs) -> None:
         if not args.reason:
             raise PreconditionFailed("no reason is given", "each redeployment needs one of its own")
-        listed, serving = _members(ctx)
-        if not listed or serving < listed:
-            raise PreconditionFailed(
-                f"{serving} of {listed} members serve",
-                "a redeployment restarts them one after the other, and needs the others meanwhile",
-                "fab diagnose",
-            )
+        if not args.unless_pods:  # else it is seen right before, if it comes to that
+            _await_all_members(ctx)
 
     def _is_forced(self, kube: Kube, args: RedeploymentArgs) -> bool:
         etcd = read_etcd(kube)
@@ -83,6 +92,8 @@ class ForceRedeployment(Action[RedeploymentArgs]):
         with asking(ctx, self.name) as kube:
             if args.unless_pods and self._come_by_themselves(ctx, kube, args):
                 return {"forced": False, "pods": args.unless_pods}
+            if args.unless_pods:
+                _await_all_members(ctx)
             kube.patch(ETCDS, CLUSTER, {"spec": {"forceRedeploymentReason": args.reason}})
         return {"forced": True, "reason": args.reason}
 

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from agent.actions.base import Action, Context, Data
+from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.members import local_client
 from agent.actions.openshift4.api import asking
-from agent.errors import PreconditionFailed, StepFailed
+from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.kube.client import Kube
 from agent.kube.objects import text_at
 from agent.kube.paths import ETCD_NAMESPACE, SECRETS
+from agent.model.facts import Member
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 """A DNS-1123 subdomain: what the name of a node is."""
+
+_PATIENCE = 60.0
+"""Seconds for which etcd may be without a quorum."""
 
 PREFIXES = ("etcd-peer-", "etcd-serving-", "etcd-serving-metrics-")
 
@@ -40,9 +44,21 @@ def names_of(node: str) -> tuple[str, ...]:
 
 
 def require_no_member(ctx: Context, node: str) -> tuple[str, ...]:
-    """Give the names of all members; raise PreconditionFailed where one has this name now."""
-    with local_client(ctx) as client:
-        members = client.members(linearizable=True)
+    """Give the names of all members; raise PreconditionFailed where one has this name now.
+
+    The operator may be restarting members meanwhile: an etcd without a quorum is waited for.
+    """
+    members: list[Member] = []
+
+    def look() -> tuple[bool, str]:
+        try:
+            with local_client(ctx) as client:
+                members[:] = client.members(linearizable=True)
+        except RescueError as error:
+            return False, error.seen
+        return True, f"{len(members)} members"
+
+    wait_for(ctx.say, "etcd to list its members", look, _PATIENCE, next="fab resume")
     found = next((m for m in members if m.name == node), None)
     if found is not None:
         raise PreconditionFailed(
