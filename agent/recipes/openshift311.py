@@ -24,14 +24,23 @@ def master_of(cluster: Cluster, host: str) -> Master311:
 
 
 def names_of(cluster: Cluster, host: str) -> tuple[str, ...]:
-    """Every name and address by which files of other hosts may mean a host."""
+    """Every name and address by which files of other hosts may mean a host, and no other one.
+
+    An address that several hosts have (of a bridge for containers, or one that moves between them)
+    means none of them.
+    """
+    others = {n for o in cluster.observations if o.host != host for n in _known_by(cluster, o.host)}
+    return tuple(sorted(_known_by(cluster, host) - others))
+
+
+def _known_by(cluster: Cluster, host: str) -> set[str]:
     survey, verdict = cluster.survey(host), cluster.diagnosis.member(host)
     urls = [*cluster.all_peer_urls(host), *cluster.client_urls(host)]
     found = [host, cluster.known_name(host), cluster.addresses.get(host, ""),
              master_of(cluster, host).node, verdict.name if verdict else ""]  # fmt: skip
     found += list(survey.addresses) if survey else []
     found += [urlsplit(url).hostname or "" for url in urls]
-    return tuple(sorted({name for name in found if name}))
+    return {name for name in found if name}
 
 
 def settle_remaining(builder: PlanBuilder, cluster: Cluster, gone: str) -> None:

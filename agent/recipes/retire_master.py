@@ -161,10 +161,8 @@ def _stop(builder: PlanBuilder, cluster: Cluster, host: str, through: str, by_ha
         by_hand=by_hand,
     )  # fmt: skip
     builder.stage(f"Stop API and controllers of {host}", [stop])
-    survey = cluster.survey(host)
-    gone = [*(survey.addresses if survey else ()), cluster.addresses.get(host, "")]
     verify = builder.step(
         through, "verify_endpoints", "clients inside the cluster are sent to its endpoints",
-        gone=sorted({a for a in gone if a}),
+        gone=names_of(cluster, host),
     )  # fmt: skip
     builder.stage("See that service kubernetes names it no more", [verify])

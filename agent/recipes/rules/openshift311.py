@@ -33,8 +33,7 @@ def set_flannel_endpoints(w: World, step: Step, scene: Scene, waits_for: str) ->
     if not gone:
         yield "takes nobody out of flannel's endpoints"
     for host in w.voters:
-        survey = scene.cluster.survey(host)
-        known = {host, scene.cluster.name(host), *(survey.addresses if survey else ())}
+        known = {host, scene.cluster.name(host), scene.cluster.addresses.get(host, "")}
         if known & gone:
             yield f"takes {host} out of flannel's endpoints, which is a member"
 
