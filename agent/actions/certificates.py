@@ -17,6 +17,7 @@ from agent.actions.issuing import (
     load_certificate,
     wanted,
 )
+from agent.actions.kinds import kind_of
 from agent.actions.kubeadm_certs import KubeadmIssuer, explain
 from agent.actions.placing import NewFile, keep, place, put_back
 from agent.errors import PreconditionFailed, RescueError, StepFailed
@@ -85,11 +86,11 @@ class IssueCertificates(Action[IssueArgs]):
         try:
             made, by = _issue(ctx, config, wishes, work)
             _require_good(ctx, config, made, work)
-            new = {}
+            new, owner = {}, kind_of(ctx).owner(ctx)
             for want in wishes:
                 certificate, key = made[want.role]
-                new[ctx.host.realpath(want.files.cert)] = NewFile(certificate, 0o644)
-                new[ctx.host.realpath(want.files.key)] = NewFile(key, 0o600)
+                new[ctx.host.realpath(want.files.cert)] = NewFile(certificate, 0o644, owner)
+                new[ctx.host.realpath(want.files.key)] = NewFile(key, 0o600, owner)
             place(ctx, undo["kept"], new)
         finally:
             ctx.host.discard(work)
@@ -116,7 +117,8 @@ def _issue(
     """(role → certificate and key, by what): kubeadm's where it can, openssl's for the rest."""
     made: dict[str, Pair] = {}
     by: list[str] = []
-    kubeadm = ctx.host.which("kubeadm")
+    # kubespray's hosts have a kubeadm too, which did not make these.
+    kubeadm = ctx.host.which("kubeadm") if ctx.platform.definition_kind == "manifest" else ""
     if kubeadm:
         try:
             issuer = KubeadmIssuer(ctx.host, kubeadm, config, ctx.platform)

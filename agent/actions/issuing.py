@@ -85,7 +85,8 @@ def wanted(host: Host, config: EtcdConfig, platform: Platform, role: str) -> Wan
     if role in _COMMON_NAMES:
         organizations = subject.get("organization_name", ())
         groups = (organizations,) if isinstance(organizations, str) else tuple(organizations)
-        return Wanted(role, files, _COMMON_NAMES[role], groups, key_kind=kind)
+        name = told if told and platform.definition_kind == "unit" else _COMMON_NAMES[role]
+        return Wanted(role, files, str(name), groups, key_kind=kind)
     hosts = [*_member_hosts(config, role), *(_alternative_names(old) if old is not None else ())]
     names = {h for h in hosts if not _is_address(h)} | {config.name, "localhost"}
     addresses = [*_LOOPBACK, *(h for h in hosts if _is_address(h))]

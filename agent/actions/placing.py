@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from agent.actions.base import Context
 from agent.actions.definitions import file_hash
@@ -16,12 +16,16 @@ Kept = list[dict[str, Any]]
 """Undo data: [{"path", "sha256" of what was there or "", "to": where that is kept}, …]."""
 
 
+_KEYS = (".key", "-key.pem")
+
+
 @dataclass(frozen=True)
 class NewFile:
-    """What is to be at a path. mode: of a file that is not there yet."""
+    """What is to be at a path. mode, owner (user and group ID): of one that is not there yet."""
 
     data: bytes
     mode: int
+    owner: Optional[tuple[int, int]] = None
 
 
 def keep(ctx: Context, *paths: str) -> Kept:
@@ -42,11 +46,11 @@ def place(ctx: Context, kept: Kept, files: Mapping[str, NewFile]) -> None:
     """
     for entry in kept:
         _copy_aside(ctx, entry)
-    for entry in sorted(kept, key=lambda e: not str(e["path"]).endswith(".key")):
+    for entry in sorted(kept, key=lambda e: not str(e["path"]).endswith(_KEYS)):
         path, new = entry["path"], files[entry["path"]]
         old = ctx.host.stat(path) if ctx.host.exists(path) else None
         ctx.host.makedirs(os.path.dirname(path), 0o755)
-        ctx.host.write_atomic(path, new.data, new.mode, like=old)
+        ctx.host.write_atomic(path, new.data, new.mode, like=old, owner=new.owner)
 
 
 def _copy_aside(ctx: Context, entry: dict[str, Any]) -> None:

@@ -78,7 +78,8 @@ def renewal(
     authority = _authority(survey)
     if authority is None:
         return _refused(
-            plain, host, "which CA they come from, and how, is known for kubeadm's etcd only",
+            plain, host, "the CA that they come from is at no place that kubeadm, kubespray or the "
+            "usual guides put it",
             f"make the file anew as it was made, then: fab diagnose ({_BY_HAND})",
         )  # fmt: skip
     if _ELSEWHERE in why:

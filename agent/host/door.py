@@ -173,20 +173,22 @@ class Host(Paths, Processes):
         data: bytes,
         mode: int = 0o600,
         like: Optional[os.stat_result] = None,
+        owner: Optional[tuple[int, int]] = None,
     ) -> None:
         """Replace `path` by `data`: dot-file beside it, fsync, rename, fsync of the directory.
 
         The kubelet ignores dot-files, so a watched directory never shows half a manifest. `like`
-        gives owner and mode; else root's and `mode`. An existing target's xattrs are kept; where
-        it is a link, the link stays and what it leads to is replaced.
+        gives owner and mode; else they are `owner` (root) and `mode`. An existing target's xattrs
+        are kept; where it is a link, the link stays and what it leads to is replaced.
         """
         is_ours = split_at_ours(path, STATE_DIR) is not None
         with self.folder(path if is_ours else self.realpath(path)) as (fd, name):
-            self._replace(fd, name, data, mode, like)
+            whose = (like.st_uid, like.st_gid) if like is not None else owner
+            self._replace(fd, name, data, stat.S_IMODE(like.st_mode) if like else mode, whose)
             os.fsync(fd)
 
     def _replace(
-        self, folder: int, name: str, data: bytes, mode: int, like: Optional[os.stat_result]
+        self, folder: int, name: str, data: bytes, mode: int, owner: Optional[tuple[int, int]]
     ) -> None:
         temp = f".{name}.rescue"
         with suppress(FileNotFoundError):
@@ -194,9 +196,9 @@ class Host(Paths, Processes):
         fd = write_new(folder, temp, data, self.real(reserve_dir(STATE_DIR)))
         try:
             with os.fdopen(fd, "wb") as file:
-                if like is not None:
-                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode) if like else mode)
+                if owner is not None:
+                    os.fchown(file.fileno(), *owner)
+                os.fchmod(file.fileno(), mode)
                 with suppress(FileNotFoundError):
                     copy_xattrs(f"/proc/self/fd/{folder}/{name}", file.fileno())
                 os.fsync(file.fileno())

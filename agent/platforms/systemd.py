@@ -19,6 +19,14 @@ _RUNS_ETCD = re.compile(
     r"^\s*ExecStart=(?:.*\\\r?\n)*.*(?:/|[\s\"'])etcd(?:[\s\"'\\]|$)", re.MULTILINE
 )
 _KUBESPRAY = "/etc/ssl/etcd/ssl"
+_AUTHORITIES = (
+    (f"{_KUBESPRAY}/ca.pem", f"{_KUBESPRAY}/ca-key.pem"),
+    ("/etc/etcd/ca.crt", "/etc/etcd/ca.key"),
+    ("/etc/etcd/ca.pem", "/etc/etcd/ca-key.pem"),
+    ("/etc/etcd/pki/ca.crt", "/etc/etcd/pki/ca.key"),
+    ("/etc/etcd/ssl/ca.pem", "/etc/etcd/ssl/ca-key.pem"),
+)
+"""Where kubespray, and people by the well-known guides, have the CA of etcd and its key."""
 _STACKED = "/etc/kubernetes/pki/etcd/ca.crt"
 _LINKS = ("multi-user.target.wants", "default.target.wants", "kubelet.service.wants")
 
@@ -63,24 +71,31 @@ class SystemdEtcd(Platform):
         return bool(name) and _is_pulled_in(host, name)
 
     def on(self, host: Host) -> Platform:
-        """With the name of this host's unit."""
-        name = _find(host)
-        return replace(self, unit=name) if name else self
+        """With the name of this host's unit, its CA, and the clients that kubespray makes."""
+        found = [pair for pair in _AUTHORITIES if host.exists(pair[0])]
+        ca, ca_key = next((p for p in found if host.exists(p[1])), (*found, ("", ""))[0])
+        clients = tuple(("client", *pair) for pair in _admin_pairs(host)[:1])
+        return replace(self, unit=_find(host) or self.unit, ca=ca, ca_key=ca_key, clients=clients)
 
     def client_tls(self, host: Host, config: EtcdConfig) -> TlsFiles:
         """The admin pair that kubespray gives this host, the API server's, then etcd's own ones."""
         if not config.server_tls.cert:
             return TlsFiles()
-        own = f"admin-{host.hostname()}.pem"
-        names = sorted(host.listdir(_KUBESPRAY), key=lambda n: (n != own, n))
-        found = tuple(
-            (f"{_KUBESPRAY}/{n}", f"{_KUBESPRAY}/{n[:-4]}-key.pem")
-            for n in names
-            if n.startswith("admin-") and n.endswith(".pem") and not n.endswith("-key.pem")
-        )
+        found = tuple(_admin_pairs(host))
         return Platform.client_tls(
             replace(self, client_pairs=found + self.client_pairs), host, config
         )
+
+
+def _admin_pairs(host: Host) -> list[tuple[str, str]]:
+    """(certificate, key) of kubespray's admins, this host's own one first."""
+    own = f"admin-{host.hostname()}.pem"
+    names = sorted(host.listdir(_KUBESPRAY), key=lambda n: (n != own, n))
+    return [
+        (f"{_KUBESPRAY}/{n}", f"{_KUBESPRAY}/{n[:-4]}-key.pem")
+        for n in names
+        if n.startswith("admin-") and n.endswith(".pem") and not n.endswith("-key.pem")
+    ]
 
 
 def _find(host: Host) -> str:

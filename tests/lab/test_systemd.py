@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cryptography import x509
+
+from tests.lab import units as units_of_lab
 from tests.lab.console import act
 from tests.lab.evidence import require_one_cluster, seed_keys, tree
 from tests.lab.faults import ids, rescue
@@ -24,6 +27,12 @@ def state(host: Host, what: str) -> str:
 def stop(host: Host, *words: str) -> None:
     host.run(["systemctl", *words, "etcd"])
     wait_until(lambda: not host.etcd_pids(), 20, f"etcd's end on {host.name}")
+
+
+def subject(host: Host, path: str) -> tuple[str, int]:
+    """(subject, serial number) of a certificate."""
+    found = x509.load_pem_x509_certificate(host.read(path))
+    return found.subject.rfc4514_string(), found.serial_number
 
 
 def test_the_cases_of_a_unit(make_lab: MakeLab) -> None:
@@ -57,7 +66,26 @@ def test_the_cases_of_a_unit(make_lab: MakeLab) -> None:
     host.run(["systemctl", "unmask", "etcd"])
     rescue("master-2").expect(OK)
 
+    # A key that is lost is made anew for the user that etcd runs as.
+    key = "/etc/etcd/server.key"
+    host.run(["rm", key])
+    host.run(["systemctl", "restart", "etcd"], check=False)
+    wait_until(lambda: not host.etcd_pids(), 20, "etcd's end")
+    rescue("master-2").expect(OK)
+    made = host.path(key).stat()
+    assert (made.st_uid, made.st_mode & 0o777) == (units_of_lab.ETCD_UID, 0o600)
+
+    # kubespray's are renewed under their own names, and say the same of whom they are for.
+    folder, host = "/etc/ssl/etcd/ssl", lab.hosts["master-1"]
+    old = {n: subject(host, f"{folder}/{n}") for n in ("admin-master-1.pem", "member-master-1.pem")}
+    fab("renew-certificates", "master-1", "--yes").expect(OK)
+    new = {n: subject(host, f"{folder}/{n}") for n in old}
+    assert {n: name for n, (name, _serial) in new.items()} == {n: o[0] for n, o in old.items()}
+    assert not {serial for _, serial in new.values()} & {serial for _, serial in old.values()}
+    lab.wait_healthy(["master-1"])
+
     # Missing: nothing says how its etcd is meant to run.
+    host = lab.hosts["master-2"]
     stop(host, "stop")
     unit = host.path("/usr/lib/systemd/system/etcd.service")
     text = unit.read_bytes()
