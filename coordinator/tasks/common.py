@@ -13,8 +13,10 @@ from agent.model.signed import Policy
 from agent.model.verdict import Diagnosis
 from agent.recipes.choosing import refused as refused
 from agent.recipes.cluster import Cluster
+from agent.records.carried import Carried
 from coordinator import report
 from coordinator.agent_file import build_agent
+from coordinator.carried_store import stored
 from coordinator.console import Progress
 from coordinator.fleet import Fleet
 from coordinator.inventory import Inventory, gather
@@ -47,7 +49,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Looked:
-    """A fleet that was surveyed, and the verdict on it."""
+    """A fleet that was surveyed, and the verdict on it.
+
+    carried: files of consoles that were imported (carried_store.py); only what looks believes them.
+    """
 
     fleet: Fleet
     observations: tuple[Observation, ...]
@@ -55,6 +60,7 @@ class Looked:
     progress: Progress
     policy: Policy = field(default_factory=Policy)
     inventory: Inventory = field(default_factory=Inventory)
+    carried: tuple[Carried, ...] = ()
 
     @property
     def cluster(self) -> Cluster:
@@ -90,7 +96,8 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
         if not surveyed and not blind:
             raise _nothing_seen(fleet)
         diagnosis = diagnose(observations, options.lost)
-        yield Looked(fleet, observations, diagnosis, progress, inventory.policy, inventory)
+        files = tuple(stored(options.cluster))
+        yield Looked(fleet, observations, diagnosis, progress, inventory.policy, inventory, files)
         if not surveyed:
             raise _nothing_seen(fleet)
     finally:

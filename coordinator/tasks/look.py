@@ -13,14 +13,14 @@ from coordinator.tasks.common import Options, looking
 def survey(options: Options) -> None:
     """Show what is on every host."""
     with looking(options, blind=True) as looked:
-        seen, _verdict = carried.filled_in(looked.observations, looked.diagnosis, options)
+        seen, _verdict = carried.filled_in(looked, options.lost)
         report.emit(seen, options.output, report.survey_table)
 
 
 def diagnose(options: Options) -> None:
     """Show the state of every member and of the cluster, and what fits."""
     with looking(options, blind=True) as looked:
-        _seen, verdict = carried.filled_in(looked.observations, looked.diagnosis, options)
+        _seen, verdict = carried.filled_in(looked, options.lost)
         report.emit(verdict, options.output, report.diagnosis_table)
 
 
@@ -41,7 +41,7 @@ def journal(options: Options, plan_id: str = "") -> None:
                 rows += [{"host": host, **r} for r in looked.fleet.call(host, "journal", args)]
             except UsageError:
                 continue  # this host took no part in that plan
-        rows += carried.journal_rows(plan_id, looked.observations, options)
+        rows += carried.journal_rows(plan_id, looked)
         if plan_id and reached and not rows:
             raise UsageError(f"no host knows a plan {plan_id!r}", next="fab journal")
         rows.sort(key=lambda row: float(row["time" if plan_id else "updated"]))

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from agent.diagnosis.cluster import diagnose
-from agent.errors import UsageError
+from agent.errors import Locked, UsageError
 from agent.model.catalog import CATALOG
 from agent.model.codec import from_plain
 from agent.model.facts import JournalFacts, Observation, Survey
 from agent.model.holding import damaged_journal, not_finished
 from agent.model.plan import Plan, plan_from_plain
 from agent.model.signed import Signed
+from coordinator.carried_store import of_silent
 from coordinator.sequencer import Sequencer
 from coordinator.tasks.common import Looked
 
@@ -31,6 +32,25 @@ def refuse_open_plans(looked: Looked) -> None:
             raise damaged_journal(observation.host, facts)
         if facts.state == "open" and facts.plan not in idle:
             raise not_finished(observation.host, survey, facts)
+    _refuse_carried(looked)
+
+
+def _refuse_carried(looked: Looked) -> None:
+    """Raise Locked where a plan is open on a host that does not answer, by its imported journal.
+
+    Unless a host that answers has closed it: then that one was carried too early.
+    """
+    closed = {facts.plan for _o, _s, facts in _journals(looked) if facts.state in _CLOSED}
+    for file in of_silent(looked.carried, looked.observations):
+        for history in file.histories:
+            if history.state == "open" and history.plan.id not in closed:
+                raise Locked(
+                    f"{file.host}: plan {history.plan.short_id} ({history.plan.recipe}) is not "
+                    "finished there, by what was carried from it, and it does not answer",
+                    "a second plan on top of a half-done one could undo what the first needs",
+                    f"make it reachable, then: fab resume; or at its console: rescue-agent resume "
+                    f"{history.plan.short_id}; if it is gone for good: remove {file.where}",
+                )
 
 
 def without_left_behind(looked: Looked, lost: Sequence[str]) -> Looked:

@@ -34,7 +34,7 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
         if options.dry_run:
             report.emit(plan, options.output, report.plan_table)
             return
-        sequencer = _sequencer(looked, plan, options)
+        sequencer = _sequencer(looked, plan)
         sequencer.begin(given_up=drop)
         for host in drop:
             sequencer.skip_host(host, "given up by the operator")
@@ -53,19 +53,19 @@ def rollback(options: Options, plan_id: str = "") -> None:
             raise UsageError("no unfinished plan on these hosts", next="fab journal")
         looked.fleet.add(plan.hosts)
         confirm(plan, options.yes)
-        sequencer = _sequencer(looked, plan, options)
+        sequencer = _sequencer(looked, plan)
         sequencer.begin()
         undone = sequencer.rollback()
         inventory_edit.drop(plan.id)
         looked.progress.say(f"plan {plan.short_id} rolled back: {len(undone)} steps undone")
 
 
-def _sequencer(looked: Looked, plan: Plan, options: Options) -> Sequencer:
+def _sequencer(looked: Looked, plan: Plan) -> Sequencer:
     """Take a stored plan up, with the signature that some host's journal has of it."""
     tell_of_holders(looked, plan)
     return Sequencer(
         looked.fleet, plan, looked.progress, stored_signature(looked, plan), looked.policy,
-        carried.proved(plan, options),
+        carried.proved(plan, looked),
     )  # fmt: skip
 
 

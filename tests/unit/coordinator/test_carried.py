@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agent.diagnosis.cluster import diagnose
-from agent.errors import Damaged, Paused, Unreachable, UsageError
+from agent.errors import Damaged, Locked, Paused, Unreachable, UsageError
 from agent.host import Host
-from agent.model.facts import Survey
+from agent.model.facts import JournalFacts, Observation, Survey
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
 from agent.records.carried import file_name, pack
 from agent.records.journal import Journal, read_journals
+from coordinator.carried_store import stored
+from coordinator.console import Progress
+from coordinator.fleet import Fleet
 from coordinator.sequencer import Sequencer
 from coordinator.tasks import carried
-from coordinator.tasks.common import Options
+from coordinator.tasks.common import Looked, Options
+from coordinator.tasks.open_plans import refuse_open_plans
 from tests.unit.builders import Lab
 from tests.unit.coordinator.test_sequencer import NOTHING, PARK, Heard, Trees, plan, stage
 from tests.unit.coordinator.test_sequencer import fleet as fleet
@@ -66,6 +70,13 @@ def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return found
 
 
+def looked(observations: list[Observation]) -> Looked:
+    """What a task starts from, with what was imported."""
+    verdict = diagnose(observations)
+    nobody, files = cast("Fleet", None), tuple(stored(""))
+    return Looked(nobody, tuple(observations), verdict, Progress(), carried=files)
+
+
 OPTIONS = Options(output="json")
 
 
@@ -109,7 +120,7 @@ def test_what_is_no_carried_file_is_refused_and_nothing_kept(tmp_path: Path) -> 
     for place in (tmp_path / "none.json", tmp_path / "m1"):
         with pytest.raises(UsageError):
             carried.import_files(OPTIONS, str(place))
-    assert carried.stored(OPTIONS) == []
+    assert stored("") == []
 
 
 def test_a_stored_file_that_was_damaged_says_how_to_go_on(
@@ -122,7 +133,7 @@ def test_a_stored_file_that_was_damaged_says_how_to_go_on(
     kept = here / "carried/carried-master-1.json"
     kept.write_bytes(kept.read_bytes()[:-9])
     with pytest.raises(Damaged) as caught:
-        carried.stored(OPTIONS)
+        stored("")
     assert "remove carried/carried-master-1.json" in caught.value.next
 
 
@@ -137,16 +148,15 @@ def test_a_silent_host_is_judged_by_what_was_carried_and_one_that_answers_is_not
     carried.import_files(OPTIONS, str(stick))
     capsys.readouterr()
     live = [LAB.no_quorum(0), LAB.unreachable(1), LAB.unreachable(2)]
-    seen, verdict = carried.filled_in(live, diagnose(live), OPTIONS)
+    seen, verdict = carried.filled_in(looked(live), ())
     assert seen[0] == live[0]
     assert seen[1].survey is not None
     assert seen[2] == live[2]
     assert len([w for w in verdict.warnings if "judged by what was carried" in w]) == 1
     assert "master-2 did not answer" in verdict.warnings[0]
     all_there = [LAB.healthy(n) for n in range(3)]
-    assert carried.filled_in(all_there, diagnose(all_there), OPTIONS) == (
-        tuple(all_there), diagnose(all_there),
-    )  # fmt: skip
+    same = looked(all_there)
+    assert carried.filled_in(same, ()) == (same.observations, same.diagnosis)
 
 
 @pytest.mark.usefixtures("here")
@@ -158,13 +168,38 @@ def test_journals_of_silent_hosts_are_shown_as_carried(
     journal.append("intent", "01")
     carried.import_files(OPTIONS, str(write(tmp_path / "stick", host, 0)))
     capsys.readouterr()
-    silent, live = [LAB.unreachable(0)], [LAB.seen(0)]
-    (row,) = carried.journal_rows("", silent, OPTIONS)
+    silent = looked([LAB.unreachable(0)])
+    (row,) = carried.journal_rows("", silent)
     assert (row["host"], row["begun"], row["state"]) == ("master-1 (carried)", ["01"], "open")
-    (record,) = carried.journal_rows(journal.plan.short_id, silent, OPTIONS)
+    (record,) = carried.journal_rows(journal.plan.short_id, silent)
     assert (record["kind"], record["step"]) == ("intent", "01")
-    assert carried.journal_rows("fedcba", silent, OPTIONS) == []
-    assert live
+    assert carried.journal_rows("fedcba", silent) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_a_plan_that_is_open_on_a_silent_host_is_in_the_way_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = host_at(tmp_path / "m1", "master-1")
+    journal = Journal.create(host, a_plan())
+    journal.append("intent", "01")
+    carried.import_files(OPTIONS, str(write(tmp_path / "stick", host, 0)))
+    others = [LAB.healthy(1), LAB.healthy(2)]
+    with pytest.raises(Locked) as caught:
+        refuse_open_plans(looked([LAB.unreachable(0), *others]))
+    assert "rescue-agent resume" in caught.value.next
+    assert "remove carried/carried-master-1.json" in caught.value.next
+    assert carried.proved(journal.plan, looked([LAB.unreachable(0), *others])) == {
+        "master-1": frozenset()
+    }
+    answers = replace(LAB.healthy(0), survey=survey_of(host_at(tmp_path / "m9", "master-1"), 0))
+    refuse_open_plans(looked([answers, *others]))
+    assert carried.proved(journal.plan, looked([answers, *others])) == {}
+    facts = JournalFacts(journal.plan.id, "reseed", "complete")
+    closed = replace(
+        others[0], survey=replace(survey_of(host, 1), hostname="m2", journals=(facts,))
+    )
+    refuse_open_plans(looked([LAB.unreachable(0), closed]))
 
 
 # ---- resume --------------------------------------------------------------------------------------
