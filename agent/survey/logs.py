@@ -16,6 +16,7 @@ from agent.survey.loglines import LogLine, in_order, join_cri, normalise
 POD_LOGS = "/var/log/pods"
 MAX_TAIL = 256 * 1024
 _FILES = 3
+_CONTAINER = re.compile(r"\bcontainer=([\w.-]+) pod=")
 _LOG_NAME = re.compile(r"\d+\.log(?:\.[\d-]+)?")
 
 
@@ -72,8 +73,16 @@ def kubelet_lines(host: Host, platform: Platform, timeout: float = 2.0) -> tuple
         done = host.run(argv, timeout=timeout, ok=(0, 1))
     except CommandFailed:
         return ()
-    lines = [raw for raw in done.stdout.splitlines() if "etcd" in raw]
+    lines = [
+        raw for raw in done.stdout.splitlines() if "etcd" in raw and not _of_another(raw, platform)
+    ]
     return tuple(normalise(raw, "kubelet") for raw in lines)
+
+
+def _of_another(line: str, platform: Platform) -> bool:
+    """Whether a line is about another container of etcd's pod, as OpenShift's etcd-metrics is."""
+    found = _CONTAINER.search(line)
+    return found is not None and found.group(1) != platform.container
 
 
 def shown(lines: Sequence[LogLine], count: int = 40) -> tuple[str, ...]:

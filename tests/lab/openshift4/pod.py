@@ -98,7 +98,6 @@ exec nice -n -18 etcd grpc-proxy start \\
   --advertise-client-url ""  \\
   --key-file %(secrets)s/etcd-serving-metrics-%(name)s.key \\
   --cert-file %(secrets)s/etcd-serving-metrics-%(name)s.crt \\
-  --cacert %(bundles)s/server-ca-bundle.crt \\
   --trusted-ca-file %(bundles)s/metrics-ca-bundle.crt
 """
 _READYZ = """\
@@ -188,6 +187,8 @@ def etcd_pod(index: int, hosts: int, revision: int, quota: int | None = None) ->
             _container("etcd-rev", _REV, shared, ("data-dir", "cert-dir")),
         ],
         "hostNetwork": True,
+        # A real one has none, and takes 30 s: `trap TERM INT` in a container leaves TERM ignored.
+        "terminationGracePeriodSeconds": 2,
         "priorityClassName": "system-node-critical",
         "tolerations": [{"operator": "Exists"}],
         "volumes": [_volume(volume, revision) for volume in _MOUNTS],

@@ -9,7 +9,7 @@ import pytest
 
 from agent.host import Host
 from agent.platforms.kubeadm import Kubeadm
-from agent.survey.logs import MAX_TAIL, etcd_lines, kubelet_lines, log_files, shown
+from agent.survey.logs import MAX_TAIL, _of_another, etcd_lines, kubelet_lines, log_files, shown
 
 KUBEADM = Kubeadm()
 PODS = "var/log/pods"
@@ -89,3 +89,15 @@ def test_shown(tmp_path: Path, count: int, texts: int) -> None:
     assert len(told) == texts
     assert told[-1].startswith("2024-01-01T00:00:01Z xxx")
     assert len(told[-1]) < 600
+
+
+@pytest.mark.parametrize(
+    ("line", "is_other"),
+    [
+        ("restarting failed container=etcd-metrics pod=etcd-master-0_openshift-etcd(3bd)", True),
+        ("restarting failed container=etcd pod=etcd-master-0_openshift-etcd(3bd)", False),
+        ('"Killing container" pod="kube-system/etcd-master-0"', False),
+    ],
+)
+def test_another_container_of_the_pod_says_nothing_of_etcd(line: str, is_other: bool) -> None:
+    assert _of_another(line, KUBEADM) is is_other
