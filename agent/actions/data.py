@@ -10,6 +10,7 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, Places, places
 from agent.actions.definitions import current_config
 from agent.actions.kinds import kind_of
+from agent.actions.relabel import relabel
 from agent.actions.services import require_stopped
 from agent.actions.tree import copy_tree, own_like, tree_size
 from agent.errors import PreconditionFailed, StepFailed
@@ -177,6 +178,7 @@ class InstallData(Action[InstallArgs]):
         if ctx.host.exists(where.work_member):
             own_like(ctx.host, where.work_member, where.data_dir)
             ctx.host.rename_new(where.work_member, where.member)
+        relabel(ctx, where.member)  # what a scratch etcd made has the work directory's labels
         return {"data": where.member}
 
     def prove(self, ctx: Context, args: InstallArgs, undo: Data) -> None:

@@ -164,6 +164,26 @@ def _once_accepted(
     return wait_for(ctx.say, what, attempt, deadline, 0.2)
 
 
+def _require_learners(ctx: Context, version: str, members: tuple[Member, ...]) -> None:
+    """Raise PreconditionFailed where etcd has no learners, and a voter more would cost the quorum.
+
+    Before 3.4 etcd does not know what a learner is, and adds a voter instead (etcdserverpb,
+    MemberAddRequest: is_learner came with 3.4). One that has not started yet is no harm where the
+    others are a quorum of all.
+    """
+    numbers = version.split(".")[:2]
+    if not all(n.isdigit() for n in numbers) or [int(n) for n in numbers] >= [3, 4]:
+        return
+    voters = tuple(m for m in members if not m.is_learner)
+    serving = len(_serving(ctx, current_config(ctx), voters))
+    if serving < quorum(len(voters) + 1):
+        raise PreconditionFailed(
+            f"etcd {version} has no learners; {serving} of {len(voters) + 1} voters would serve",
+            "a new voter counts at once: the cluster would serve nobody until it has joined",
+            "add it by hand, in a quiet hour: etcdctl member add, then start it with that list",
+        )
+
+
 class AddLearner(Action[MemberArgs]):
     """Add a member as a learner: it has no vote, so the quorum cannot suffer from it."""
 
@@ -173,6 +193,8 @@ class AddLearner(Action[MemberArgs]):
     def check(self, ctx: Context, args: MemberArgs) -> None:
         with local_client(ctx) as client:
             members = client.members(linearizable=True)
+            version = client.status().version
+        _require_learners(ctx, version, members)
         other = next((m for m in members if m.is_learner), None)
         if other and not set(other.peer_urls) & set(args.peer_urls):
             raise PreconditionFailed(

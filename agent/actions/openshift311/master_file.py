@@ -10,8 +10,8 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data
 from agent.actions.kind import file_hash
-from agent.actions.openshift311.relabel import relabel
 from agent.actions.placing import NewFile, keep, place, put_back
+from agent.actions.relabel import relabel
 from agent.errors import PreconditionFailed, StepFailed
 from agent.host.syscalls import write_xattrs
 from agent.platforms.openshift311 import BACKED_UP
