@@ -14,6 +14,7 @@ from tests.lab.lab import Lab
 from tests.lab.paths import REPO_DIR, STATE_DIR
 from tests.lab.reach import debug_pods
 
+_FOLDERS = STATE_DIR / "clients"
 _SCRIPT = """\
 #!{python}
 import sys
@@ -42,13 +43,14 @@ def prepare(lab: Lab) -> None:
 
 def path_with(*tools: str) -> str:
     """A PATH on which these clients come first, and no other of them is."""
-    folder = STATE_DIR / f"clients-{'-'.join(tools)}"
+    folder = Path(f"{_FOLDERS}-{'-'.join(tools)}")
     folder.mkdir(exist_ok=True)
     for tool in tools:
         script = folder / tool
         script.write_text(_SCRIPT.format(python=sys.executable, root=REPO_DIR, tool=tool))
         script.chmod(0o755)
-    return f"{folder}:{os.environ['PATH']}"
+    others = [p for p in os.environ["PATH"].split(":") if not p.startswith(f"{_FOLDERS}-")]
+    return ":".join([str(folder), *others])
 
 
 def agents(lab: Lab, name: str) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""Rescues by debug pods alone: no SSH, no Python of the host; pods that die in the middle."""
+"""Rescues by debug pods alone: no SSH, no Python of the host's; and pods that die in the middle."""
 
 from __future__ import annotations
 
@@ -35,16 +35,41 @@ def nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return lab
 
 
-def require_no_pods(lab: Lab) -> None:
-    """Nothing of a pod, and of what ran in it, is left."""
-    assert debug_pods.pods_on() == []
-    for name, host in lab.hosts.items():
-        if host.is_up:
-            assert not pods.agents(lab, name)
-            assert not scratch_pids(host)
+def test_by_hand_and_one_member_after_the_other(
+    nodes: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = seed_keys(nodes)
+    survey_by_hand()
+    said = fab("survey", *VIA, hosts="master-7").expect(REFUSED).err
+    assert "there is no node of that name" in said
+    said = fab("survey", *VIA, "--image", "localhost/none:1").expect(UNREACHABLE).err
+    assert "the image localhost/none:1 cannot be had there" in said
+
+    nodes.hosts["master-1"].crash_etcd()
+    run = start_fab("rescue-node", "master-1", "--yes", *VIA)
+    run.wait_for("ok master-1: fence")
+    assert run.kill().code == -9
+    wait_until(lambda: not debug_pods.pods_on(), 60, "the pods to end by themselves")
+    fab("resume", *VIA).expect(OK)
+    require_one_cluster(nodes, THREE, keys)
+
+    monkeypatch.setenv("PATH", pods.path_with("kubectl"))
+    nodes.hosts["master-2"].crash_etcd()
+    fab("rescue-node", "master-2", "--yes", *VIA).expect(OK)
+    require_one_cluster(nodes, THREE, keys)
+    require_tidy_manifests(nodes, THREE)
+    fab("snapshot", "master-2", "--to", str(tmp_path), *VIA).expect(OK)
+    (taken,) = tmp_path.iterdir()
+    fab("verify-snapshot", str(taken), hosts="").expect(OK)
+
+    nodes.hosts["master-2"].power_cut()
+    said = fab("survey", *VIA, hosts="master-2").expect(UNREACHABLE).err
+    assert "the node is not ready" in said
+    require_no_pods(nodes)
 
 
-def test_an_agent_by_hand(nodes: Lab) -> None:
+def survey_by_hand() -> None:
+    """What docs/debug-pod.md tells to type."""
     words = ["oc", "debug", "node/master-0", f"--image={pods.image().reference}", "--"]
     done = subprocess.run(
         [*words, "rescue-agent", "survey"], capture_output=True, text=True, check=False
@@ -54,21 +79,9 @@ def test_an_agent_by_hand(nodes: Lab) -> None:
     assert survey["hostname"] == "master-0"
     assert survey["online"]["linearizable"] is True
     assert survey["processes"]
-    require_no_pods(nodes)
 
 
-def test_what_is_in_the_way_is_said(nodes: Lab) -> None:
-    said = fab("survey", *VIA, hosts="master-7").expect(REFUSED).err
-    assert "there is no node of that name" in said
-    said = fab("survey", *VIA, "--image", "localhost/none:1").expect(UNREACHABLE).err
-    assert "the image localhost/none:1 cannot be had there" in said
-    power_off(nodes, "master-2")
-    said = fab("survey", *VIA, hosts="master-2").expect(UNREACHABLE).err
-    assert "the node is not ready" in said
-    require_no_pods(nodes)
-
-
-def test_pods_that_die_in_the_middle(nodes: Lab) -> None:
+def test_a_lost_quorum_while_pods_die(nodes: Lab) -> None:
     keys, host = seed_keys(nodes), nodes.hosts["master-0"]
     power_off(nodes, "master-1", "master-2")
     run = start_fab("rescue-quorum", "--yes", *LOST, *VIA)
@@ -79,7 +92,7 @@ def test_pods_that_die_in_the_middle(nodes: Lab) -> None:
     delete_pods(nodes, "master-0")
     assert run.kill().code == -9
     wait_until(lambda: not debug_pods.pods_on(), 30, "the end of the pods")
-    require_no_pods(nodes)
+    require_no_pods(nodes)  # nor of the scratch etcd
     (journal,) = host.path(f"{STATE}/journal").glob("*.jsonl")
     assert b'"copy_data"' in journal.read_bytes()
 
@@ -87,7 +100,15 @@ def test_pods_that_die_in_the_middle(nodes: Lab) -> None:
     assert ended.result["put_off"] == ["master-1", "master-2"]
     require_no_flag(host)
     require_one_cluster(nodes, ["master-0"], keys)
+
+    for name in THREE[1:]:
+        nodes.hosts[name].boot()
+    done = fab("resume", *VIA).expect(OK)
+    assert (done.result["serving"], done.result["put_off"]) == (3, [])
+    require_one_cluster(nodes, THREE, keys)
+    require_tidy_manifests(nodes, THREE)
     require_no_pods(nodes)
+    require_silent_logs(nodes)
 
 
 def delete_pods(lab: Lab, node: str) -> None:
@@ -98,37 +119,20 @@ def delete_pods(lab: Lab, node: str) -> None:
         debug_pods.delete(lab.hosts, pod)
 
 
-def test_where_there_is_only_kubectl(
-    nodes: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", pods.path_with("kubectl"))
-    keys = seed_keys(nodes)
-    nodes.hosts["master-1"].crash_etcd()
-    fab("rescue-node", "master-1", "--yes", *VIA).expect(OK)
-    require_one_cluster(nodes, THREE, keys)
-    fab("snapshot", "master-1", "--to", str(tmp_path), *VIA).expect(OK)
-    (taken,) = tmp_path.iterdir()
-    fab("verify-snapshot", str(taken), hosts="").expect(OK)
-    require_no_pods(nodes)
+def require_no_pods(lab: Lab) -> None:
+    """Nothing of a pod, and of what ran in it, is left."""
+    assert debug_pods.pods_on() == []
+    for name, host in lab.hosts.items():
+        if host.is_up:
+            assert not pods.agents(lab, name)
+            assert not scratch_pids(host)
 
 
-def test_a_lost_quorum_and_a_broken_member(nodes: Lab) -> None:
-    keys = seed_keys(nodes)
-    power_off(nodes, "master-1", "master-2")
-    ended = fab("rescue-quorum", "--yes", *LOST, *VIA).expect(PAUSED)
-    assert ended.result["put_off"] == ["master-1", "master-2"]
-    require_no_flag(nodes.hosts["master-0"])
-    require_one_cluster(nodes, ["master-0"], keys)
-    require_no_pods(nodes)
-
-    for name in THREE[1:]:
-        nodes.hosts[name].boot()
-    done = fab("resume", *VIA).expect(OK)
-    assert (done.result["serving"], done.result["put_off"]) == (3, [])
-    require_one_cluster(nodes, THREE, keys)
-
-    nodes.hosts["master-1"].crash_etcd()
-    done = fab("rescue-node", "master-1", "--yes", *VIA).expect(OK)
-    require_one_cluster(nodes, THREE, keys)
-    require_tidy_manifests(nodes, THREE)
-    require_no_pods(nodes)
+def require_silent_logs(lab: Lab) -> None:
+    """What a pod says is kept on its node, for all who may read logs: it says nothing."""
+    every = [h.path("/var/log/pods").glob("*-debug*/*/*.log") for h in lab.hosts.values()]
+    paths = [path for found in every for path in found]
+    assert paths
+    for path in paths:
+        said = [line.split(maxsplit=3)[3] for line in path.read_text().splitlines()]
+        assert said in ([], ["etcd-rescue: ready; this pod ends by itself"])
