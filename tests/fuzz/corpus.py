@@ -27,6 +27,7 @@ from agent.records.journal import JOURNAL_DIR, Journal, read_journals
 from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
 from agent.snapshot.grpc_stream import SNAPSHOT
 from agent.survey.bbolt import Database
+from tests.fuzz.inventory_samples import INVENTORIES
 from tests.unit.etcd_lab import Node, Pki, Plain, etcd_binaries, running
 from tests.unit.rooted import SWAP, plan_of
 from tests.unit.survey.make_bbolt import DbMaker
@@ -178,6 +179,7 @@ def _written_here() -> Corpus:
         "set": [_SET],
         "stream": [_STREAM],
         "snap": [],
+        **INVENTORIES,
         "snapshot": [db + hashlib.sha256(db).digest()],
         "answer": [b'{"header":{"cluster_id":"1","member_id":"2"},"version":"3.5.9"}'],
     }

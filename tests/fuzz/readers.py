@@ -54,6 +54,7 @@ from coordinator.channel import MAX_GARBAGE, Messages, greeted
 from coordinator.hostkeys import KnownHosts, Server
 from coordinator.inventory import load_inventory
 from tests.fuzz import repair
+from tests.fuzz.inventory_readers import INVENTORY_READERS
 from tests.fuzz.more_readers import MORE_READERS
 from tests.fuzz.reader import Ranges, Reader, Wrong, file_of
 
@@ -330,5 +331,6 @@ READERS = {
         Reader("known_hosts", "known_hosts", _known_hosts, (Refused,)),
         Reader("session protocol", "session", _session, (RescueError,)),
         *MORE_READERS,
+        *INVENTORY_READERS,
     )
 }  # fmt: skip
