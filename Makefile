@@ -6,7 +6,7 @@ PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab-pythons lab-consoles lab-openshift4 lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab-reach lab-pythons lab-consoles lab-openshift4 lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -51,6 +51,10 @@ lab-pythons: .venv/ready lab
 # OpenShift 4 whole: every fault of the API on every step, and the long stories on its hosts.
 lab-openshift4: .venv/ready lab
 	LAB_OPENSHIFT4=all LAB_API_FAULTS=all .venv/bin/pytest tests/lab/openshift4 -q --durations=0
+
+# Plans that go on by themselves, in every way they can be left alone.
+lab-reach: .venv/ready lab
+	LAB_REACH=all .venv/bin/pytest tests/lab/reach/test_unattended.py -q --durations=0
 
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench $(PART)

@@ -86,11 +86,13 @@ class Sequencer:
         signed: Signed | None = None,
         policy: Policy | None = None,
         proved: Mapping[str, Collection[str]] | None = None,
+        unattended: bool = False,
     ) -> None:
         """Take the plan; signed: its signature, if there is one; policy: what cluster.yaml says.
 
         proved: host → steps that a journal carried from it proves done, for as long as the host
-        itself does not answer.
+        itself does not answer. unattended: hosts that lose us go on with their own steps, as far
+        as these can be done without other hosts.
         """
         self._fleet, self._plan, self._listener = fleet, plan, listener
         self._who = {"signed": signed, "policy": policy}
@@ -98,6 +100,8 @@ class Sequencer:
         self._run_id = secrets.token_hex(8)
         self._begun: set[str] = set()
         self._new: set[str] = set()
+        self._unattended = unattended
+        self._armed: set[str] = set()
         self._proved = dict(proved or {})
         self.report = Report()
 
@@ -162,10 +166,14 @@ class Sequencer:
     def _begin_one(self, host: str) -> Any:
         plan = plan_to_plain(self._plan)
         args = {"plan": plan, "holder": holder(), "token": self._token, "run": self._run_id}
+        if self._unattended and host in self._hosts():
+            args["unattended"] = True
         return self._fleet.call(host, "begin", {**args, **self._who})
 
     def _note_begun(self, host: str, answer: dict[str, Any]) -> None:
         self._begun.add(host)
+        if answer.get("unattended"):
+            self._armed.add(host)
         self.report.done -= set(self._proved.pop(host, ()))  # it says itself what is done
         self.report.done |= set(answer["done"])
         if answer["new"]:  # else it was open before, and is not ours alone to close
@@ -331,6 +339,14 @@ class Sequencer:
             undone.append(step.id)
         self.close("rolled-back")
         return undone
+
+    def leave(self) -> None:
+        """End in good order with the plan open: from now on it goes on by an operator's word alone.
+
+        A host that does not answer goes on by itself, if the plan was to.
+        """
+        args = {"plan": self._plan.id, "token": self._token}
+        fan_out(sorted(self._armed), lambda host: self._fleet.channel(host).call("leave", args, 30))
 
     def give_up(self) -> bool:
         """Close a plan of which only looks were taken so far; False where a step has effects.

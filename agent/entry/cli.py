@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verb = verbs.add_parser("unattended")  # of use to a unit of systemd alone, so without help
+    verb.set_defaults(run=_unattended)
+    verb.add_argument("plan")
     verb = verbs.add_parser("session", help="answer a coordinator over stdin and stdout")
     verb.set_defaults(run=_session)
     verb = verbs.add_parser(
@@ -102,6 +105,12 @@ def _add_action(verbs: Any, name: str) -> None:
     verb.set_defaults(run=_single_action, action=name)
     verb.add_argument("args", nargs="*", metavar="NAME=VALUE", help="arguments of the action")
     verb.add_argument("--dry-run", action="store_true", help="check only; change nothing")
+
+
+def _unattended(args: argparse.Namespace, host: Host) -> None:
+    from agent.entry.unattended import carry_on
+
+    carry_on(host, args.plan, lambda text: print(plain(text), flush=True))
 
 
 def _session(args: argparse.Namespace, host: Host) -> int:

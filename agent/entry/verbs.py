@@ -11,6 +11,7 @@ from agent.entry.api_requests import API_REQUESTS
 from agent.entry.master_requests import MASTER_REQUESTS
 from agent.entry.member_requests import MEMBER_REQUESTS
 from agent.entry.timer_requests import TIMER_REQUESTS
+from agent.entry.unattended import is_wanted, let_go, require_possible, want
 from agent.errors import Damaged, Refused, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.host.reserve import stock
@@ -96,9 +97,11 @@ def lock(host: Host, args: Args, say: Say) -> Any:
 def begin(host: Host, args: Args, say: Say) -> Any:
     """Store the plan in its journal, take the lock: {"plan", "holder", "token", "run"} → its state.
 
-    With it may come {"signed": Signed, "policy": what the coordinator's cluster.yaml demands}.
+    With it may come {"signed": Signed, "policy": what the coordinator's cluster.yaml demands,
+    "unattended": the plan goes on here by itself when its line is lost, and after a reboot}.
     The state is {"state", "done", "begun"}: as in JournalFacts; and "new": the plan was not open
-    here before. Of a plan that is complete here the lock is not taken: nothing is left to do.
+    here before; "unattended": it goes on by itself. Of a plan that is complete here the lock is not
+    taken: nothing is left to do.
     """
     plan = plan_from_plain(args.get("plan"))
     claim = _Claim(
@@ -109,10 +112,14 @@ def begin(host: Host, args: Args, say: Say) -> Any:
         signing.policy_from(args.get("policy")),
     )
     require_free(host, plan.id, claim.token, claim.run)  # says who holds it, if he is at work too
+    if args.get("unattended") is True:
+        require_possible(host)  # before there is a lock that could not be given back
     with _writable(host), only_agent(host):
         journal, is_new = _begin(host, plan, claim)
+    if journal.state == "open" and (args.get("unattended") is True or is_wanted(journal)):
+        want(host, journal)
     return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps(),
-            "new": is_new}  # fmt: skip
+            "new": is_new, "unattended": is_wanted(journal)}  # fmt: skip
 
 
 @contextmanager
@@ -249,6 +256,12 @@ def _close(host: Host, journal: Journal, kind: str) -> None:
     if journal.state != kind:
         journal.append(kind)
     release_lock(host, journal.plan.id)
+    let_go(host, journal)
+
+
+def leave(host: Host, args: Args, say: Say) -> Any:
+    """Leave an open plan as it is: {"plan", "token"} → null; it does not go on by itself."""
+    let_go(host, _ours(host, args))
 
 
 def plan(host: Host, args: Args, say: Say) -> Any:
@@ -294,8 +307,8 @@ def restore_stage(host: Host, args: Args, say: Say) -> Any:
 VERBS: dict[str, Verb] = {
     f.__name__: f
     for f in (
-        survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, plan, vet, signature,
-        journal, restore_look, restore_stage,
+        survey, probe, hash, lock, begin, step, lend_ca, skip, undo, end, leave, plan, vet,
+        signature, journal, restore_look, restore_stage,
     )
 }  # fmt: skip
 VERBS.update(REQUESTS)

@@ -3,7 +3,8 @@
 A file `/var/lib/etcd-rescue/journal/PLAN.jsonl` of JSON lines:
     {"seq": 1, "time": 1700000000.0, "kind": "plan", "step": "", "data": {...}, "crc": "89abcdef"}
 kind: plan (the plan itself, first), signed, intent, done, failed, undone, skipped, reopened,
-carried (written to a file that leaves the host), complete, rolled-back.
+carried (written to a file that leaves the host), unattended (it goes on by itself), complete,
+rolled-back.
 crc: CRC-32 of the previous record's crc and this record's canonical JSON without `crc`, so that a
 record cannot be lost, altered or moved without being noticed. A last line that a crash cut short,
 or left with holes (NUL bytes) in it, is dropped; anything else that is wrong stops the run.

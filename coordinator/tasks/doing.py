@@ -45,7 +45,9 @@ def carry_out(
         raise to_be_signed(plan, f"signed plans only: {looked.policy.source}", file)
     confirm(plan, options.yes)
     settle(looked)
-    sequencer = Sequencer(looked.fleet, plan, looked.progress, signed, looked.policy)
+    sequencer = Sequencer(
+        looked.fleet, plan, looked.progress, signed, looked.policy, unattended=options.unattended
+    )
     try:
         sequencer.begin()
     except Unsigned as error:
@@ -80,10 +82,15 @@ def run_to_end(
         if is_closed:
             progress.say("nothing was changed; the plan is closed")
         else:
+            sequencer.leave()
             error.next = error.next or f"fab resume {plan.short_id}"
             if isinstance(error, Paused):
                 error.why = "\n      ".join(filter(None, (error.why, _so_far(plan, sequencer))))
         raise
-    outcome = verify(fleet, plan, done, progress)
-    report.emit(outcome, options.output, report.outcome_table)
-    sequencer.finish()
+    try:
+        outcome = verify(fleet, plan, done, progress)
+        report.emit(outcome, options.output, report.outcome_table)
+        sequencer.finish()
+    except RescueError:
+        sequencer.leave()
+        raise

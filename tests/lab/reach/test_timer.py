@@ -209,3 +209,21 @@ def test_snapshots_are_taken_on_a_schedule(make_lab: Callable[..., Lab]) -> None
     assert "nothing to do" in fab("remove-timer", "--yes").expect(OK).err
     done = {j["recipe"] for j in fab("journal").expect(OK).result if j["state"] == "complete"}
     assert done == {"install-timer", "renew-certificates", "remove-timer"}
+
+
+def test_the_timer_of_a_host_without_python_has_an_interpreter_of_its_own(
+    make_lab: Callable[..., Lab],
+) -> None:
+    """It runs the carried runtime by a name that no delivery takes away, and takes that along."""
+    host = make_lab(hosts=1, without_python=["master-0"]).hosts["master-0"]
+    fab("install-timer", "--min-free", "1M", "--yes").expect(OK)
+    carried = [p for p in host.path(f"{STATE}/runtime").iterdir() if len(p.name) == 64]
+    assert len(carried) == 1
+    (argv,) = re.findall(r"^ExecStart=(.*)$", host.read(f"{UNITS}/{SERVICE}").decode(), re.M)
+    assert f"{STATE}/runtime/pinned-timer-{carried[0].name}/lib/" in argv
+    host.run(["rm", "-r", f"{STATE}/runtime/{carried[0].name}"])
+    assert start(host).split() == ["success", "0"]
+    assert len(sets(host)) == 1
+    fab("remove-timer", "--yes").expect(OK)
+    assert not list(host.path(f"{STATE}/runtime").glob("pinned*"))
+    assert left_behind(host) == []
