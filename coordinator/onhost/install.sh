@@ -12,11 +12,15 @@ for folder in "$STATE" "$HOME_OF_ALL"; do
   chmod 700 "$folder" || fail "chmod 700 $folder is not allowed"
 done
 
+# What is left of a shell that is gone, in this boot of the host or an earlier one.
+read -r BOOT </proc/sys/kernel/random/boot_id || fail "/proc/sys/kernel/random/boot_id cannot be read"
+BOOT=${BOOT%%-*}
 for old in "$HOME_OF_ALL"/*.tmp; do
   pid=${old%.tmp} pid=${pid##*.}
-  kill -0 "$pid" 2>/dev/null || rm -rf "$old"
+  case $old in *."$BOOT"."$pid".tmp) kill -0 "$pid" 2>/dev/null && continue ;; esac
+  rm -rf "$old"
 done
-NEW=$HOME_OF_ALL/$ID.$$.tmp
+NEW=$HOME_OF_ALL/$ID.$BOOT.$$.tmp
 trap 'rm -rf "$NEW"' 0
 trap 'exit 1' 1 2 3 13 15
 mkdir "$NEW" "$NEW/tree" || fail "$NEW cannot be made"

@@ -76,6 +76,20 @@ def test_an_interrupted_one_leaves_nothing_that_has_the_name(
     assert runtimes(state) == [carried.tree_id]
 
 
+@pytest.mark.parametrize("boot", ["this", "00000000"])
+def test_what_another_left_is_removed_unless_it_is_still_at_work(
+    bare: Path, tmp_path: Path, agent_file: AgentFile, carried: RuntimeFile, boot: str
+) -> None:
+    now = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    name = f"{carried.tree_id}.{now if boot == 'this' else boot}.{os.getpid()}.tmp"
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state/runtime").mkdir(mode=0o700)
+    (tmp_path / "state/runtime" / name).mkdir()
+    opened(agent_file, tmp_path / "state").close()
+    kept = [name] if boot == "this" else []
+    assert runtimes(tmp_path / "state") == [carried.tree_id, *kept]
+
+
 def wait_until_children_end(state: Path) -> None:
     """Until no process has a file below `state` open: a killed shell leaves `head` to its end."""
     deadline = time.monotonic() + 10
