@@ -2,103 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agent.entry import cli, console, screen
-from agent.entry.cli import main
+from agent.entry import cli
 from agent.entry.stick import plan_name
 from agent.entry.verbs import VERBS
 from agent.errors import Locked
-from agent.model.plan import FORMAT, Plan, Promise, Stage, Step, plan_to_plain
-from agent.model.signed import NAMESPACE, plan_text
+from agent.model.plan import Plan, plan_to_plain
+from agent.model.signed import NAMESPACE
 from agent.records.journal import Journal, journal_path
 from agent.records.locks import read_lock
 from agent.runner import single_step_plan
+from tests.unit.entry.consoles import (
+    BACK_AND_FORTH,
+    DAMAGED,
+    LOCKED,
+    OK,
+    PARK,
+    PAUSED,
+    REFUSED,
+    STICK,
+    UNPARK,
+    USAGE,
+    Consoles,
+    give,
+    plan_of,
+)
+from tests.unit.entry.consoles import consoles as consoles
+from tests.unit.entry.consoles import fits as fits
 from tests.unit.records.test_signing import Here
-from tests.unit.rooted import MANIFEST, Rooted, kubeadm_host, picture
-
-OK, USAGE, REFUSED, STEP_FAILED, PAUSED, LOCKED, DAMAGED = 0, 2, 3, 5, 6, 7, 8
-STICK = "/mnt/stick"
-PARK, UNPARK = "park_definition", "unpark_definition"
-
-
-@dataclass
-class Consoles:
-    """Consoles of m0 and m1, and the stick, which is at one of them."""
-
-    root: Path
-    capsys: pytest.CaptureFixture[str]
-    at: str = ""
-
-    def host(self, name: str) -> Rooted:
-        return Rooted(str(self.root / name))
-
-    def carry(self, to: str) -> None:
-        if self.at and self.at != to:
-            shutil.copytree(
-                self.root / self.at / STICK[1:], self.root / to / STICK[1:], dirs_exist_ok=True
-            )
-            shutil.rmtree(self.root / self.at / STICK[1:])
-        (self.root / to / STICK[1:]).mkdir(parents=True, exist_ok=True)
-        self.at = to
-
-    def type(self, name: str, *words: str, code: int = OK) -> str:
-        """Carry the stick there and type; what is said, all of it."""
-        self.carry(name)
-        done = main(["--root", str(self.root / name), *words])
-        told = self.capsys.readouterr()
-        said = told.out + told.err
-        assert done == code, said
-        return said
-
-    def apply(self, name: str, plan: Plan, *words: str, code: int = OK) -> str:
-        return self.type(name, "apply", plan.short_id, "--stick", STICK, "--yes", *words, code=code)
-
-    def is_parked(self, name: str) -> bool:
-        return not (self.root / name / MANIFEST[1:]).exists()
-
-
-@pytest.fixture
-def consoles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Consoles:
-    for name in ("m0", "m1"):
-        (tmp_path / name).mkdir()
-        kubeadm_host(tmp_path / name)
-        (tmp_path / name / "etc/hostname").write_text(f"{name}\n")
-    return Consoles(tmp_path, capsys)
-
-
-def plan_of(*steps: tuple[str, str], final: int = -1) -> Plan:
-    """A plan of these (host, action), one stage each."""
-    made = [
-        Step(f"{i:02d}", host, action, {}, "for the test", final=i == final)
-        for i, (host, action) in enumerate(steps)
-    ]
-    return Plan(
-        FORMAT, "reseed", "a test", 1_700_000_000.0, {"m0": "", "m1": ""},
-        tuple(Stage(f"stage {s.id}", (s,)) for s in made), Promise(()),
-    ).with_id()  # fmt: skip
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take these plans for ones that fit: whether one does is tested with the recipes."""
-    monkeypatch.setattr("agent.entry.planning.require_fitting", lambda *args: None)
-
-
-def give(consoles: Consoles, name: str, plan: Plan) -> None:
-    """Put a plan's file on the stick, at a console."""
-    consoles.carry(name)
-    (consoles.root / name / STICK[1:] / plan_name(plan)).write_text(plan_text(plan))
-
-
-BACK_AND_FORTH = plan_of(("m0", PARK), ("m1", PARK), ("m0", UNPARK), ("m1", UNPARK))
+from tests.unit.rooted import MANIFEST, picture
 
 
 @pytest.mark.usefixtures("fits")
@@ -383,71 +321,3 @@ def test_a_host_that_demands_a_signature_gets_one_from_the_stick(
     demand(plan, "m1")
     consoles.apply("m1", plan, code=PAUSED)
     assert consoles.is_parked("m1")
-
-
-# ---- words ---------------------------------------------------------------------------------------
-
-
-def test_what_a_person_reads_fits_a_serial_console(
-    consoles: Consoles, capsys: pytest.CaptureFixture[str]
-) -> None:
-    give(consoles, "m0", BACK_AND_FORTH)
-    told = [
-        consoles.type("m0", "export", STICK),
-        consoles.type("m0", "survey", "--output", "text"),
-        consoles.type("m0", "diagnose", "--stick", STICK, "--output", "text"),
-        consoles.type("m0", "journal", "--output", "text"),
-    ]
-    screen.show_plan(BACK_AND_FORTH, "m0")
-    told.append(capsys.readouterr().out)
-    for text in told:
-        assert text.isascii(), text
-        assert max(map(len, text.splitlines())) <= 79, text
-        assert "fab " not in text.replace("fab import", "")
-
-
-def test_json_is_what_a_pipe_gets(consoles: Consoles) -> None:
-    assert json.loads(consoles.type("m0", "survey"))["hostname"] == "m0"
-    assert json.loads(consoles.type("m0", "journal")) == []
-    assert json.loads(consoles.type("m0", "diagnose"))["state"]
-
-
-@pytest.mark.parametrize(
-    ("said", "here"),
-    [
-        ("fab rescue-node master-1", "rescue-agent plan master-1"),
-        ("fab rescue-quorum --lost a --lost b", "rescue-agent plan --lost a --lost b"),
-        ("fab remove-member m2", "rescue-agent plan m2 --lost m2"),
-        ("fab resume 0123   (or: fab rollback 0123)",
-         "rescue-agent resume 0123   (or: rescue-agent rollback 0123)"),
-        ("prefab resume", "prefab resume"),
-        ("fab clear-alarm", "fab clear-alarm"),
-    ],
-)  # fmt: skip
-def test_words_of_the_operators_machine_become_this_consoles(said: str, here: str) -> None:
-    assert screen.console_words(said) == here
-
-
-def test_text_of_others_drives_no_terminal() -> None:
-    shown = screen.ascii_text("a\x1b[2J\u202eb\x9bc… é")
-    assert shown == "a\\x1b[2J\\u202eb\\x9bc... \\xe9"
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("apply", "0123", "--stick", STICK), "0 plans match 0123"),
-        (("apply", "/no/such.json"), "No such file"),
-        (("apply", "--stick", "/no/such"), "no such file or directory"),
-        (("export", "/no/such"), "no such directory"),
-        (("rollback", "0123"), "match plan 0123"),
-    ],
-)
-def test_words_that_mean_nothing(consoles: Consoles, words: tuple[str, ...], told: str) -> None:
-    said = consoles.type("m0", *words, code=USAGE)
-    assert told in said
-    assert "next:" in said or "No such file" in said
-
-
-def test_the_holder_is_a_person_at_a_console() -> None:
-    assert "at the console, pid" in console.holder()
