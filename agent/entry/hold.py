@@ -23,6 +23,8 @@ READY = "etcd-rescue: ready"
 FIRST_SECONDS = 300.0
 """How long a pod waits for the first who works in it."""
 
+SIGN_SECONDS = 60.0
+
 IDLE_SECONDS = 900.0
 """How long a session in a pod waits for a request: as long as a shell of oc debug's own."""
 
@@ -34,8 +36,12 @@ _STEP = 0.05
 _CHUNK = 65536
 
 
-def hold(path: str = _SOCKET, first: float = FIRST_SECONDS) -> int:
-    """Wait for those who work here, and then until none is left. Returns the exit code."""
+def hold(path: str = _SOCKET, first: float = FIRST_SECONDS, sign: float = SIGN_SECONDS) -> int:
+    """Wait for those who work here, and then until none is left. Returns the exit code.
+
+    sign: seconds between two signs of life. oc follows the pod's log; a proxy on the way cuts off
+    what is silent for long, and oc then takes the pod away 15 minutes after it made it.
+    """
     with suppress(FileNotFoundError):
         os.unlink(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -46,11 +52,13 @@ def hold(path: str = _SOCKET, first: float = FIRST_SECONDS) -> int:
         deadline = time.monotonic() + first
         workers: list[socket.socket] = []
         while True:
-            left = None if workers else max(deadline - time.monotonic(), 0)
+            left = sign if workers else max(deadline - time.monotonic(), 0)
             ready = select.select([listener, *workers], [], [], left)[0]
-            if not ready:
+            if not ready and not workers:
                 print("etcd-rescue: nobody came", flush=True)
                 return 0
+            if not ready:
+                print("etcd-rescue: at work", flush=True)
             had_workers = bool(workers)
             workers = [each for each in workers if each not in ready or each.recv(1)]
             if listener in ready:

@@ -58,6 +58,20 @@ def test_it_ends_with_the_last_who_works_there(tmp_path: Path) -> None:
     assert pod.wait(20) == 0
 
 
+def test_it_shows_that_it_lives(tmp_path: Path) -> None:
+    path = tmp_path / "hold"
+    code = POD.replace("float(sys.argv[2])", "30, sign=0.05")
+    pod = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert pod.stdout is not None
+    assert pod.stdout.readline().startswith(hold.READY)
+    worker = start_worker(path)
+    assert [pod.stdout.readline() for _ in range(2)] == ["etcd-rescue: at work\n"] * 2
+    worker.communicate("")
+    assert pod.wait(20) == 0
+
+
 def test_a_killed_worker_holds_nothing(tmp_path: Path) -> None:
     pod, worker = start_hold(tmp_path / "hold"), start_worker(tmp_path / "hold")
     worker.send_signal(signal.SIGKILL)
