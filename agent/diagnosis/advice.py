@@ -55,14 +55,14 @@ def advise_member(
     if member.state in (MemberState.UNREACHABLE, MemberState.GHOST):
         return _absent(diagnosis, member, declared_lost)
     if member.state is MemberState.LAGGING:
-        return _refuse(
-            REPLACE,
-            f"{member.host}: {member.why}",
-            "it is catching up by itself; a replacement would begin with nothing",
-            "wait a minute, then: fab diagnose",
-        )
+        return _wait(member, "it is catching up by itself; a replacement would begin with nothing")
     if member.definition == "missing" and not member.runs:
         return _undefined(member)
+    return _advise_ill(diagnosis, member)
+
+
+def _advise_ill(diagnosis: Diagnosis, member: MemberVerdict) -> Advice:
+    """For a member that is there, and does not do its work: what costs least comes first."""
     renewed = _renew(member)
     if renewed.refusal is not None or (renewed.recipe and needs_only_certificates(member)):
         return renewed
@@ -75,15 +75,19 @@ def advise_member(
             RESTART, f"{member.host}: {member.why}; its data is intact and it is still a member"
         )
     if member.state is MemberState.NO_QUORUM and not _is_foreign(diagnosis, member):
-        return _refuse(
-            REPLACE,
-            f"{member.host}: {member.why}",
+        why = (
             "the others serve and nothing says that its data is bad: it is starting, or cut off "
-            "from them",
-            f"wait a minute, then: fab diagnose; then look at the end of etcd's log on "
-            f"{member.host} (fab bundle)",
+            "from them"
+        )
+        return _wait(
+            member, why, f"; then look at the end of etcd's log: fab -H {member.host} survey"
         )
     return _replace(diagnosis, member)
+
+
+def _wait(member: MemberVerdict, why: str, then: str = "") -> Advice:
+    next = f"wait a minute, then: fab diagnose{then}"
+    return _refuse(REPLACE, f"{member.host}: {member.why}", why, next)
 
 
 def _renew(member: MemberVerdict) -> Advice:

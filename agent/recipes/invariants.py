@@ -50,7 +50,7 @@ def require_sound(plan: Plan, cluster: Cluster) -> None:
         raise RescueError(
             f"internal: the plan made ({plan.recipe}) is not safe: {'; '.join(broken[:3])}",
             "a plan is carried out only if every part of it keeps every invariant",
-            "report this with the output of: fab bundle",
+            "report this with the output of: fab survey --output json",
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agent.errors import Refused
+from agent.model.plan import Step
 from agent.recipes.builder import PlanBuilder
 from agent.recipes.cluster import Cluster, can_restart_one, initial_cluster, sources
 
@@ -44,45 +45,54 @@ def rejoin(
     to add it. Hosts that join before it may have been put off, so the membership it joins is read
     when it joins; only whom to ask stands here.
     """
-    urls, name = cluster.peer_urls(host), cluster.name(host)
-    step = builder.step
     steps = [
-        step(
-            host,
-            "fence",
-            "no etcd may run here before it has a new identity",
-            reason=f"{name} waits to rejoin as a new member",
-        ),
+        *_cleared(builder, cluster, host, members),
+        *_joined(builder, cluster, host, members, acting),
+        *_started(builder, cluster, host, acting),
     ]
+    builder.stage(f"Rejoin {host}", steps, waits_for=[host])
+
+
+def _cleared(
+    builder: PlanBuilder, cluster: Cluster, host: str, members: Sequence[str]
+) -> Iterator[Step]:
+    """Its old etcd cannot run, and its old data is out of the way."""
+    reason = f"{cluster.name(host)} waits to rejoin as a new member"
+    why = "no etcd may run here before it has a new identity"
+    yield builder.step(host, "fence", why, reason=reason)
     if cluster.survey(host) is None:
         why = "it was off when the plan was made: looked at before its old data leaves its place"
         size = incoming(cluster, members)
-        steps.append(step(host, "preflight", why, copies=False, incoming=size))
-    steps += [
-        step(host, "relocate_data", "its old data carries the old identity; kept in quarantine"),
-        step(
-            acting, "member_add_learner", "a learner has no vote: the quorum cannot suffer",
-            name=name, peer_urls=urls,
-        ),
-        step(
-            host, "prejoin", "it catches up by itself, so no back-off is in the way",
-            sources=sources(cluster, members),
-        ),
-        step(host, "install_data", "with an identity in its data the --initial-* flags are void"),
-    ]  # fmt: skip
+        yield builder.step(host, "preflight", why, copies=False, incoming=size)
+    why = "its old data carries the old identity; kept in quarantine"
+    yield builder.step(host, "relocate_data", why)
+
+
+def _joined(
+    builder: PlanBuilder, cluster: Cluster, host: str, members: Sequence[str], acting: str
+) -> Iterator[Step]:
+    """It has a new identity, and all data, before anything starts its definition."""
+    urls, name = cluster.peer_urls(host), cluster.name(host)
+    why = "a learner has no vote: the quorum cannot suffer"
+    yield builder.step(acting, "member_add_learner", why, name=name, peer_urls=urls)
+    why = "it catches up by itself, so no back-off is in the way"
+    yield builder.step(host, "prejoin", why, sources=sources(cluster, members))
+    why = "with an identity in its data the --initial-* flags are void"
+    yield builder.step(host, "install_data", why)
+
+
+def _started(builder: PlanBuilder, cluster: Cluster, host: str, acting: str) -> Iterator[Step]:
+    """Its unchanged definition runs it, and then it votes."""
+    urls, name = cluster.peer_urls(host), cluster.name(host)
     if cluster.is_crash_looping(host):
-        steps.append(
-            step(host, "restart_kubelet", "its back-off would delay the start by up to 5 min")
-        )
-    steps += [
-        step(host, "unpark_definition", "unchanged, so it is started at once"),
-        step(host, "wait_serving", "promoted before it runs, it would cost the quorum",
-             learner=True),
-        step(acting, "member_promote", "it is in step", name=name, peer_urls=urls),
-        step(host, "wait_serving", "a voter that serves is the proof"),
-        step(host, "lift_fence", "it is a member again"),
-    ]  # fmt: skip
-    builder.stage(f"Rejoin {host}", steps, waits_for=[host])
+        why = "its back-off would delay the start by up to 5 min"
+        yield builder.step(host, "restart_kubelet", why)
+    yield builder.step(host, "unpark_definition", "unchanged, so it is started at once")
+    why = "promoted before it runs, it would cost the quorum"
+    yield builder.step(host, "wait_serving", why, learner=True)
+    yield builder.step(acting, "member_promote", "it is in step", name=name, peer_urls=urls)
+    yield builder.step(host, "wait_serving", "a voter that serves is the proof")
+    yield builder.step(host, "lift_fence", "it is a member again")
 
 
 def tidy_manifests(

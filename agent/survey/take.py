@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from agent import __version__
@@ -124,16 +124,8 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
     parts.problems += said
     known = config or _parked_config(parts, host, platform, parts.end(state.parked), limits)
     etcd = _begin_etcd(parts, host, platform, known, parts.end(state.processes), limits)
-    runtime = parts.end(node.runtime)
-    lines = [*parts.end(node.etcd_log), *parts.end(node.kubelet_log)]
-    ended = as_lines(runtime) if runtime else ()
-    causes: Part[tuple[Cause, ...]] = parts.begin(
-        "causes", lambda: find_causes([*lines, *ended]), (), limits.files
-    )
-    online, binaries = parts.end(etcd.online), parts.end(etcd.binaries)
-    version = _version(online, known, binaries)
     hostname, machine_id, boot_id = parts.end(state.identity)
-    return Survey(
+    survey = Survey(
         format=FORMAT,
         agent_version=__version__,
         hostname=hostname,
@@ -145,26 +137,58 @@ def take_survey(host: Host, deep: bool = False) -> Survey:
         config=config,
         parked_config=None if config else known,
         strays=strays,
+        duration_ms=0,
+    )
+    survey = _with_state(parts, survey, state)
+    survey = _with_node(parts, _with_etcd(parts, survey, etcd, known), node, limits)
+    return replace(
+        survey,
+        problems=tuple(parts.problems),
+        duration_ms=round((time.monotonic() - began) * 1000),
+    )
+
+
+def _with_state(parts: Parts, survey: Survey, state: _State) -> Survey:
+    return replace(
+        survey,
+        processes=parts.end(state.processes),
         parked=parts.end(state.parked),
-        online=online,
-        offline=parts.end(etcd.offline),
+        fence=parts.end(state.fence),
+        lock=parts.end(state.lock),
+        journals=parts.end(state.journals),
+    )
+
+
+def _with_node(parts: Parts, survey: Survey, node: _Node, limits: Limits) -> Survey:
+    """With what the runtime and the logs tell; causes are found in both."""
+    runtime = parts.end(node.runtime)
+    lines = [*parts.end(node.etcd_log), *parts.end(node.kubelet_log)]
+    ended = as_lines(runtime) if runtime else ()
+    causes: Part[tuple[Cause, ...]] = parts.begin(
+        "causes", lambda: find_causes([*lines, *ended]), (), limits.files
+    )
+    return replace(
+        survey,
         runtime=runtime,
         kubelet=parts.end(node.kubelet),
         unit=parts.end(node.unit),
-        processes=parts.end(state.processes),
-        ports=parts.end(etcd.ports),
         causes=parts.end(causes),
         log_tail=shown(lines),
+    )
+
+
+def _with_etcd(parts: Parts, survey: Survey, etcd: _Etcd, known: Optional[EtcdConfig]) -> Survey:
+    online, binaries = parts.end(etcd.online), parts.end(etcd.binaries)
+    return replace(
+        survey,
+        online=online,
+        offline=parts.end(etcd.offline),
+        ports=parts.end(etcd.ports),
         certificates=parts.end(etcd.certificates),
         disk=parts.end(etcd.disk),
         binaries=binaries,
-        defects=find_defects(version),
+        defects=find_defects(_version(online, known, binaries)),
         master311=parts.end(etcd.master311),
-        fence=parts.end(state.fence),
-        journals=parts.end(state.journals),
-        lock=parts.end(state.lock),
-        problems=tuple(parts.problems),
-        duration_ms=round((time.monotonic() - began) * 1000),
     )
 
 
