@@ -46,7 +46,7 @@ def _survey_verbs(verbs: Any) -> None:
         "write what is known here to one file, to be carried",
         "Writes carried-HOST.json (0600): a survey of now and every journal, with hashes. "
         "The other consoles read it with --stick, an operator's machine with "
-        "`fab import FILE`.",
+        "`fab import PLACE`.",
     )
     verb.add_argument("directory", help="where to, as a mounted stick")
     verb = _add(
@@ -304,7 +304,8 @@ def _plan(args: argparse.Namespace, host: Host) -> None:
     from agent.entry.visit import take
 
     carried = stick.read_stick(host, args.stick)
-    seen = planning.observe(host, take(host), carried)
+    survey = take(host)
+    seen = planning.observe(host, survey, carried)
     for text in planning.say_age(host, carried):
         screen.note(text)
     plan = planning.make_plan(
@@ -321,6 +322,8 @@ def _plan(args: argparse.Namespace, host: Host) -> None:
         return
     place = args.save or carried.directory
     path = stick.save_plan(host, plan, place) if place else ""
+    if carried.directory:
+        stick.write_own(host, carried.directory, survey)  # the others judge the plan by it
     if _is_text(args):
         screen.show_plan(plan, seen[0].host)
     else:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agent.entry import console, screen
+from agent.entry.cli import main
 from tests.unit.entry.consoles import BACK_AND_FORTH, STICK, USAGE, Consoles, give
 from tests.unit.entry.consoles import consoles as consoles
 
@@ -27,6 +28,22 @@ def test_what_a_person_reads_fits_a_serial_console(
         assert text.isascii(), text
         assert max(map(len, text.splitlines())) <= 79, text
         assert "fab " not in text.replace("fab import", "")
+
+
+@pytest.mark.parametrize(
+    "verb", ["survey", "export", "diagnose", "journal", "plan", "apply", "resume", "rollback"]
+)
+def test_each_verb_explains_itself_in_80_columns(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert len(said.splitlines()) <= 24, "one screen"
+    assert said.isascii()
 
 
 def test_json_is_what_a_pipe_gets(consoles: Consoles) -> None:
