@@ -13,7 +13,10 @@ from typing import Optional
 
 from agent.actions.base import Action, Context, Data, wait_for
 from agent.errors import RescueError, StepFailed
+from agent.model.facts.openshift311 import Component
+from agent.platforms.openshift311 import NODE_UNITS
 from agent.survey.containers import running_containers
+from agent.survey.openshift311 import read_master
 from agent.survey.processes import read_service
 
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -51,9 +54,11 @@ class RestartControlPlane(Action[RestartArgs]):
         names = {name for name, _id, _created in _running(ctx)}
         units = [f"{name}.service" for name in args.components]
         units.append(ctx.platform.kubelet_unit or _KUBELET)
+        units += [f"{n}.service" for n in NODE_UNITS if ctx.platform.restart_with]
         active = [u for u in units if read_service(ctx.host, u).active == "active"]
         containers = sorted(names & set(args.components))
-        return {"since": ctx.host.now(), "containers": containers, "units": active}
+        parts = [c.name for c in _parts(ctx)]
+        return {"since": ctx.host.now(), "containers": containers, "units": active, "parts": parts}
 
     def act(self, ctx: Context, args: RestartArgs, undo: Data) -> Data:
         old = [
@@ -72,6 +77,10 @@ class RestartControlPlane(Action[RestartArgs]):
             if read_service(ctx.host, unit).since < undo["since"]:
                 ctx.host.run(["systemctl", "restart", unit], timeout=120)
 
+        for part in _parts(ctx):
+            if part.name in undo.get("parts", ()) and not _is_new(ctx, part, undo["since"]):
+                ctx.host.run([ctx.platform.restart_with, part.name], timeout=120)
+
         def probe() -> tuple[bool, str]:
             left = _left(ctx, undo)
             return not left, f"not yet: {', '.join(left)}"
@@ -80,13 +89,26 @@ class RestartControlPlane(Action[RestartArgs]):
             ctx.say, "the control plane to run anew", probe, args.deadline, 0.5,
             next="look at: crictl ps -a; journalctl -u kubelet",
         )  # fmt: skip
-        started = [*undo["containers"], *undo["units"]]
+        started = [*undo["containers"], *undo["units"], *undo.get("parts", ())]
         return {"seen": f"started anew: {', '.join(started) or 'nothing runs here'}"}
 
     def prove(self, ctx: Context, args: RestartArgs, undo: Data) -> None:
         left = _left(ctx, undo)
         if left:
             raise StepFailed(f"not started anew: {', '.join(left)}")
+
+
+def _parts(ctx: Context) -> Sequence[Component]:
+    """API and controllers that the platform's own program restarts, whatever runs containers."""
+    if not ctx.platform.restart_with:
+        return ()
+    return [c for c in read_master(ctx.host).components if c.path]
+
+
+def _is_new(ctx: Context, part: Component, since: float) -> bool:
+    """Whether what listens on its port was started since; true to a second."""
+    started = ctx.host.listening_since(part.port)
+    return started is not None and started >= since - 1.0
 
 
 def _running(ctx: Context) -> Sequence[tuple[str, str, float]]:
@@ -104,6 +126,11 @@ def _left(ctx: Context, undo: Data) -> list[str]:
     old = {name for name, _id, created in running if created < since}
     new = {name for name, _id, created in running if created >= since}
     left = [name for name in undo["containers"] if name in old or name not in new]
+    left += [
+        part.name
+        for part in _parts(ctx)
+        if part.name in undo.get("parts", ()) and not _is_new(ctx, part, since)
+    ]
     for unit in undo["units"]:
         service = read_service(ctx.host, unit)
         if service.active != "active" or service.since < since:

@@ -19,7 +19,8 @@ class Platform:
     the client certificates that this platform's own tools keep for etcd. pod_prefix: how the names
     of etcd's static pods begin. definition_kind: what makes etcd run, a
     "manifest", a "sourced" manifest (whose shell reads etcd's variables from files beside it) or a
-    "unit"; unit: the name of the unit. Empty container: no container runtime is in
+    "unit"; unit: the name of the unit. restart_with: a program of the host that restarts a part of
+    the control plane by its name. Empty container: no container runtime is in
     play; empty kubelet_unit: no kubelet is. image_tool: what mounts an image of the local store,
     "ctr" (containerd) or "podman" (whose store is CRI-O's). api_prefix: what kube-apiserver's keys
     in etcd begin with (its --etcd-prefix). control_plane_namespaces: where its pods are.
@@ -41,6 +42,7 @@ class Platform:
     clients: tuple[tuple[str, str, str], ...] = ()
     definition_kind: str = "manifest"
     unit: str = ""
+    restart_with: str = ""
     image_tool: str = "ctr"
     api_prefix: str = "/registry"
     control_plane_namespaces: tuple[str, ...] = ("kube-system",)

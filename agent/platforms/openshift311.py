@@ -50,6 +50,8 @@ class OpenShift311(Platform):
     pod_prefix: str = "master-etcd-"
     kubelet_unit: str = "origin-node.service"
     definition_kind: str = "sourced"
+    restart_with: str = "master-restart"
+    api_prefix: str = "/kubernetes.io"
 
     def on(self, host: Host) -> Platform:
         """With this host's watched directory and unit; a unit where no static pod is, or was."""

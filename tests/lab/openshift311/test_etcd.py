@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lab.evidence import power_off, require_one_cluster, seed_keys
+from tests.lab.faults import crash_loop, rescue
+from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.openshift311 import layout
 from tests.lab.operator import OK, PAUSED, fab, rescue_quorum
-from tests.lab.story import THREE, play
+from tests.lab.story import THREE, play, require_membership_in_files
 
 MakeLab = Callable[..., Lab]
 LAYOUT: dict[str, Any] = {
@@ -21,10 +26,33 @@ LAYOUT: dict[str, Any] = {
 }
 
 
+@pytest.mark.skipif(os.environ.get("LAB_VERSIONS") != "all", reason="make lab-versions")
 def test_the_whole_story(make_lab: MakeLab) -> None:
     lab = make_lab(**LAYOUT)
     play(lab)
     require_no_variable(lab)
+
+
+def test_a_snapshot_is_restored(make_lab: MakeLab, tmp_path: Path) -> None:
+    """On one host that the others join; API and controllers forget what is no more."""
+    lab = make_lab(**LAYOUT)
+    keys = seed_keys(lab)
+    fab("snapshot", "master-0", "--to", str(tmp_path)).expect(OK)
+    (taken,) = tmp_path.iterdir()
+    lab.put_keys(20, "/registry/later/")
+    before = {n: started(h) for n, h in lab.hosts.items()}
+    fab("restore", str(taken), "--on", "master-0", "--discard-current", "--yes").expect(OK)
+    require_one_cluster(lab, THREE, keys)
+    assert not [k for k in lab.get_all() if k.startswith("/registry/later/")]
+    require_no_variable(lab)
+    for name, host in lab.hosts.items():
+        assert not set(started(host)) & set(before[name]), name
+
+
+def started(host: Host) -> list[str]:
+    """The processes of API and controllers, each with when it was started."""
+    listed = host.run(["ps", "-eo", "pid=,lstart=,args="]).stdout.splitlines()
+    return [line for line in listed if "/opt/lab-api/api.py" in line]
 
 
 def test_the_variable_is_the_last_resort(make_lab: MakeLab) -> None:
@@ -40,6 +68,12 @@ def test_the_variable_is_the_last_resort(make_lab: MakeLab) -> None:
     lab.hosts["master-2"].boot()
     fab("resume").expect(OK)
     require_one_cluster(lab, THREE, keys)
+
+    # And a member beyond repair gets a new identity, with its settings up to date.
+    crash_loop(lab.hosts["master-2"])
+    rescue("master-2").expect(OK)
+    require_one_cluster(lab, THREE, keys)
+    require_membership_in_files(lab, THREE)
     require_no_variable(lab)
 
 
