@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from agent.errors import ApiUnavailable, CommandFailed, Paused, PreconditionFailed, RescueError
-from agent.host import Host
+from agent.host import STATE_DIR, Host
 from agent.kube.paths import Resource
 from agent.kube.said import Said, read_said
 from agent.model.codec import canonical, parse_json
 
 Object = dict[str, Any]
+_CACHE = f"{STATE_DIR}/work/kube"
+"""Where the client remembers the kinds that the API has; not in root's home."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,18 @@ class Kube:
         query = f"?labelSelector={selector.replace('=', '%3D')}" if selector else ""
         found = self._read(f"{resource.path()}{query}")
         return None if found is None else [_object(item) for item in _listed(found)]
+
+    def uid(self, resource: Resource, name: str) -> str:
+        """The UID of one object; empty where there is none. Of a secret nothing else is read."""
+        words = ["get", f"{resource.full_name}/{name}", "-o", "jsonpath={.metadata.uid}"]
+        said = self._ask([*words, *resource.scope])
+        return "" if isinstance(said, Said) else said.strip()
+
+    def names(self, resource: Resource) -> tuple[str, ...]:
+        """The names of all objects of a kind, sorted, and nothing else of them."""
+        said = self._ask(["get", resource.full_name, "-o", "name", *resource.scope])
+        found = [] if isinstance(said, Said) else said.split()
+        return tuple(sorted(word.rpartition("/")[2] for word in found))
 
     def patch(self, resource: Resource, name: str, change: Object) -> None:
         """JSON merge patch (RFC 7386). Raises PreconditionFailed where there is no such object."""
@@ -125,7 +139,7 @@ class Kube:
     def _once(
         self, words: Sequence[str], body: Optional[bytes], yes_or_no: bool
     ) -> Union[str, Said]:
-        argv = [self._program, f"--kubeconfig={self._configs[0]}",
+        argv = [self._program, f"--kubeconfig={self._configs[0]}", f"--cache-dir={_CACHE}",
                 f"--request-timeout={self._patience.answer:g}s", *words]  # fmt: skip
         try:
             ended = self._host.run(argv, self._patience.answer * 3, range(256), input=body)

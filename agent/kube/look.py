@@ -23,7 +23,6 @@ def look_at_machines(kube: Kube) -> ApiFacts:
     machines = kube.list(MACHINES)
     sets = kube.list(MACHINE_SETS) or []
     others = kube.list(CLUSTER_API_MACHINES) or []
-    secrets = kube.list(SECRETS) or []
     return ApiFacts(
         machines=tuple(_machine(m) for m in machines or ()),
         nodes=tuple(_node(n) for n in kube.list(NODES) or ()),
@@ -37,7 +36,7 @@ def look_at_machines(kube: Kube) -> ApiFacts:
             )
             for m in others
         },
-        secrets=tuple(sorted(text_at(s, "metadata", "name") for s in secrets)),
+        secrets=kube.names(SECRETS),
         pods={node: text_at(p, "metadata", "name") for node, p in ready_pods(kube).items()},
     )
 

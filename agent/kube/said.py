@@ -23,6 +23,7 @@ _SILENT_TEXTS = (
     "connection reset", "context deadline exceeded", "Client.Timeout", "i/o timeout", "EOF",
     "TLS handshake timeout", "no such host", "no route to host", "network is unreachable",
     "client rate limiter", "http2:", "server closed", "did not end within", "broken pipe",
+    "doesn't have a resource type",
 )  # fmt: skip
 """Of client-go and net/http where no answer came, or only half of one."""
 

@@ -12,7 +12,6 @@ from agent.actions.members import local_client
 from agent.actions.openshift4.api import asking
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.kube.client import Kube
-from agent.kube.objects import text_at
 from agent.kube.paths import ETCD_NAMESPACE, SECRETS
 from agent.model.facts import Member
 
@@ -87,8 +86,8 @@ def require_own(node: str, members: Sequence[str]) -> None:
 
 def _uids(kube: Kube, node: str) -> dict[str, str]:
     """Name → UID of those of the three secrets that there are."""
-    found = {name: kube.get(SECRETS, name) for name in names_of(node)}
-    return {n: text_at(s, "metadata", "uid") for n, s in found.items() if s is not None}
+    found = {name: kube.uid(SECRETS, name) for name in names_of(node)}
+    return {name: uid for name, uid in found.items() if uid}
 
 
 class DeleteMemberSecrets(Action[SecretsArgs]):

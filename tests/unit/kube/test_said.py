@@ -34,7 +34,7 @@ TABLE = [
     ("denied", f'{SERVER}: admission webhook "a" denied the request: etcdless'),
     ("denied", f'{SERVER} (Invalid): Machine "a" is invalid: spec: Required value'),
     ("denied", "error: You must be logged in to the server (Unauthorized)"),
-    ("denied", 'error: the server doesn\'t have a resource type "etcds"'),
+    ("silent", 'error: the server doesn\'t have a resource type "etcds"'),
     ("denied", "error: unknown flag: --raw"),
     ("denied", "Unable to connect to the server: x509: certificate has expired or is not yet "
      "valid"),

@@ -47,6 +47,7 @@ class Actor:
         store._timeout = 2.0
         self.objects = Objects(store)
         self.turns = 0
+        self.passed = ""
         self._errors: list[BaseException] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -65,6 +66,9 @@ class Actor:
         self, kind_: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        if error is not None:
+            state = "at work" if self._thread.is_alive() else "dead"
+            print(f"operators: {state}, {self.turns} turns, last met: {self.passed or 'nothing'}")
         self._over.set()
         self._thread.join(60)
         if self._errors and error is None:
@@ -78,7 +82,8 @@ class Actor:
             for part in parts:
                 try:
                     part()
-                except _PASSING:
+                except _PASSING as error:
+                    self.passed = f"{type(error).__name__}: {error}"[:500]
                     continue
                 except BaseException as error:
                     traceback.print_exc()
