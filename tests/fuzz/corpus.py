@@ -169,6 +169,7 @@ def _written_here() -> Corpus:
         "cluster": [_CLUSTER],
         "environment": [_ENVIRONMENT],
         "unit": [_UNIT],
+        "script": [_SCRIPT],
         "command": [b"\0".join(word.encode() for word in _COMMAND)],
         "known_hosts": [_KNOWN_HOSTS],
         "session": [_SESSION],
@@ -312,4 +313,20 @@ _LOG = b"""\
 2024-05-01T10:00:00.123456789Z stderr F {"level":"warn","ts":1714557600.1,"msg":"slow fdatasync"}
 2021-01-01 10:00:00.000000 C | etcdserver: publish error: etcdserver: request timed out
 panic: runtime error: slice bounds out of range
+"""
+
+_SCRIPT = b"""\
+#!/bin/sh
+set -euo pipefail
+# it's a comment
+ETCD_INITIAL_CLUSTER=$(discover-etcd-initial-cluster \\
+  --endpoints="${ALL_ETCD_ENDPOINTS}" --target-name=a)
+export ETCD_INITIAL_CLUSTER
+time while [ -n "$(ss -Htan '( sport = 2379 )')" ]; do
+  echo -n '.'
+done
+export ETCD_NAME=${NODE_a_ETCD_NAME}
+exec nice -n -19 ionice -c2 -n0 etcd \\
+  --initial-advertise-peer-urls=https://${NODE_a_IP}:2380 \\
+  --logger=zap ||  mv /a/etcd-member.yaml /b
 """

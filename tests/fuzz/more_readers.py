@@ -16,6 +16,7 @@ from agent.snapshot.grpc_stream import SNAPSHOT, parse
 from agent.survey.etcdyaml import parse_config
 from agent.survey.execline import command
 from agent.survey.redact import shown_argv, shown_line
+from agent.survey.script import scripted_etcd
 from agent.survey.unitfile import parse_unit, words
 from tests.fuzz import repair
 from tests.fuzz.reader import Reader, Wrong
@@ -62,6 +63,14 @@ def _set_manifest(data: bytes) -> Any:
     return found
 
 
+def _script(data: bytes) -> Any:
+    text = data.decode(errors="replace")
+    found = scripted_etcd(text, {"ETCD_DATA_DIR": "/d", "NODE_a_IP": "10.0.0.1"}, "a script")
+    if "\ud800" in repr(found) or "\ud801" in repr(found):
+        raise Wrong(f"a mark of the reader's own in {found}")
+    return shown_argv(found.arguments), found.unresolved
+
+
 class _Socket:
     """What a member sent, in pieces."""
 
@@ -105,6 +114,7 @@ def _everything(data: bytes) -> list[tuple[int, int]]:
 MORE_READERS = (
     Reader("etcd's configuration file", "config", _config_file, (Damaged,)),
     Reader("ExecStart", "unit", _exec_start, ()),
+    Reader("start script", "script", _script, (Refused,)),
     Reader("secrets in a line", "log", _line, ()),
     Reader("signed plan", "plan", _signed_plan, (UsageError,)),
     Reader("carried file", "carried", _carried, (UsageError, Damaged), repair.carried, _everything),
