@@ -96,11 +96,14 @@ class ManifestKind(Kind):
     def end_by_force(self, ctx: Context) -> None:
         ctx.say("the kubelet does not end the pod; ending it through the runtime")
         runtime = read_runtime(ctx.host, ctx.platform)
+        has_crictl = bool(ctx.host.which("crictl"))
+        stop = ["crictl", "stop", "--timeout"] if has_crictl else ["docker", "stop", "-t"]
         for container in runtime.containers:
             if container.state == "running":
-                ctx.host.run(["crictl", "stop", "--timeout", "10", container.id], timeout=20)
-        for sandbox in sorted({c.sandbox_id for c in runtime.containers}):
-            ctx.host.run(["crictl", "stopp", sandbox], timeout=20, ok=(0, 1))
+                ctx.host.run([*stop, "10", container.id], timeout=20)
+        end = ["crictl", "stopp"] if has_crictl else ["docker", "stop", "-t", "1"]
+        for sandbox in sorted({c.sandbox_id for c in runtime.containers} - {""}):
+            ctx.host.run([*end, sandbox], timeout=20, ok=(0, 1))
 
     def still(self, ctx: Context) -> tuple[bool, str]:
         return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform, ends=False))

@@ -16,6 +16,7 @@ from agent.errors import CommandFailed, Damaged
 from agent.host import Host
 from agent.model.facts import Container, Runtime
 from agent.platforms.base import Platform
+from agent.survey.docker import read_docker
 from agent.survey.loglines import LogLine
 from agent.survey.logs import POD_LOGS
 from agent.survey.timestamps import parse_time
@@ -41,7 +42,9 @@ def read_runtime(
     ends: ask a second time, for how the newest ended container did so.
     A runtime that is down, silent or missing is a fact, not an error: answers is False then.
     """
-    crictl = host.which("crictl")
+    crictl, docker = host.which("crictl"), host.which("docker")
+    if not crictl and docker:
+        return read_docker(host, docker, platform, timeout)
     if not crictl:
         return Runtime(False, error="crictl is not installed on this host")
     base = crictl_base(host, crictl, timeout)

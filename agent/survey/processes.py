@@ -19,7 +19,7 @@ from agent.survey.redact import shown_argv
 ETCD_PORTS = (2379, 2380, 2381)
 """Clients, peers, and kubeadm's metrics listener."""
 
-RUNTIMES = ("containerd", "crio", "dockerd", "cri-dockerd")
+RUNTIMES = ("containerd", "crio", "dockerd", "dockerd-current", "cri-dockerd")
 """Daemons that start containers; their containers outlive them, and show as processes."""
 
 NOT_FOUND = "not-found"
