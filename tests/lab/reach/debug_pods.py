@@ -12,18 +12,20 @@ import json
 import secrets
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.lab import names
+from tests.lab.disk import Disk
 from tests.lab.host import Host
 from tests.lab.kubelet import cri_config
 from tests.lab.kubelet.manifest import StaticPod
-from tests.lab.lab import Lab
 from tests.lab.paths import STATE_DIR
 
 PODS = STATE_DIR / "debug-pods"
+Hosts = Mapping[str, Host]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class DebugPod:
     @property
     def file(self) -> Path:
         return PODS / f"{self.namespace}_{self.name}.json"
+
+
+def hosts_of_lab() -> dict[str, Host]:
+    """The hosts of the lab that runs here, as far as their inside goes."""
+    disks = [Disk(index, Path("/"), Path("/")) for index in range(names.MAX_HOSTS)]
+    return {names.host_name(d.index): Host(d) for d in disks if d.top.exists()}
 
 
 def random_suffix() -> str:
@@ -93,9 +101,9 @@ class NoImage(RuntimeError):
     """The node has no such image, and there is no registry."""
 
 
-def create(lab: Lab, name: str, namespace: str, spec: dict[str, Any]) -> DebugPod:
+def create(hosts: Hosts, name: str, namespace: str, spec: dict[str, Any]) -> DebugPod:
     """Run a pod on its node, as its kubelet would. Raises NoImage."""
-    host = lab.hosts[spec["nodeName"]]
+    host = hosts[spec["nodeName"]]
     (told,) = spec["containers"]
     if host.run(["crictl", "inspecti", told["image"]], check=False).returncode:
         raise NoImage(f'Back-off pulling image "{told["image"]}"')
@@ -114,8 +122,7 @@ def create(lab: Lab, name: str, namespace: str, spec: dict[str, Any]) -> DebugPo
         made = host.run(["crictl", "create", sandbox_id, files[1], files[0]]).stdout.strip()
         host.run(["crictl", "start", made])
     finally:
-        for path in files:
-            host.path(path).unlink()
+        host.run(["rm", "-f", *files])
     result = DebugPod(name, namespace, host.name, told["name"], made, sandbox_id)
     PODS.mkdir(exist_ok=True)
     result.file.write_text(json.dumps(asdict(result)))
@@ -123,8 +130,8 @@ def create(lab: Lab, name: str, namespace: str, spec: dict[str, Any]) -> DebugPo
 
 
 def _file(host: Host, name: str, said: dict[str, Any]) -> str:
-    path = f"/var/tmp/{name}.json"
-    host.write(path, json.dumps(said))
+    path = f"/run/{name}.json"
+    host.run(["tee", path], stdin=json.dumps(said))
     return path
 
 
@@ -142,17 +149,17 @@ def pods_on(node: str = "") -> list[DebugPod]:
     return [pod for pod in found if node in ("", pod.node)]
 
 
-def delete(lab: Lab, pod: DebugPod) -> None:
+def delete(hosts: Hosts, pod: DebugPod) -> None:
     """Remove a pod at once, as a deletion with no grace does."""
     pod.file.unlink(missing_ok=True)
-    host = lab.hosts[pod.node]
+    host = hosts[pod.node]
     if host.is_up:
         host.run(["crictl", "rmp", "-f", pod.sandbox], check=False)
 
 
-def exit_code(lab: Lab, pod: DebugPod) -> int | None:
+def exit_code(hosts: Hosts, pod: DebugPod) -> int | None:
     """How the pod's container ended; None while it runs."""
-    said = lab.hosts[pod.node].run(["crictl", "inspect", pod.id], check=False)
+    said = hosts[pod.node].run(["crictl", "inspect", pod.id], check=False)
     if said.returncode:
         return 137  # it was removed
     status = json.loads(said.stdout)["status"]
