@@ -36,6 +36,7 @@ from tests.lab.openshift4.credentials import ApiCredentials
 from tests.lab.openshift311 import layout as layout311
 from tests.lab.options import LabOptions
 from tests.lab.paths import STATE_DIR
+from tests.lab.reach import debian11
 
 _OPTIONS_FILE = STATE_DIR / "lab.json"
 MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
@@ -50,6 +51,8 @@ class Lab:
         store = self.etcd_dir / "store"
         self.hosts: dict[str, Host] = {}
         base, stores = base_root(), {}
+        if options.suite == "bullseye":
+            base = debian11.root_dir()
         if options.layout == "openshift4":
             base, made = base4.root_dir(), base4.store_dir(self.etcd_dir)
             store, stores = made / "store", {base4.STORE: made / "containers"}
@@ -98,6 +101,7 @@ class Lab:
         quota: int | None = None,
         layout: str = "kubeadm",
         conf: str = "etcd.env",
+        suite: str = "bookworm",
         wait: bool = True,
     ) -> Lab:
         """Build and boot a lab in this enclosure; returns when the cluster is healthy.
@@ -105,7 +109,8 @@ class Lab:
         data_dir_kind: host -> plain, mount or symlink; data_dir_size: host -> size of a file system
         of its own for etcd (like 64m); without_python: hosts with no Python on PATH; pythons: host
         -> another than the usual (see pythons.KINDS); quota: etcd's --quota-backend-bytes. layout:
-        kubeadm, or systemd with its settings where `conf` says (see units.CONFS).
+        kubeadm, or systemd with its settings where `conf` says (see units.CONFS). suite: Debian's,
+        see LabOptions.
         """
         kinds, sizes = data_dir_kind or {}, data_dir_size or {}
         python = {**dict.fromkeys(without_python, "none"), **(pythons or {})}
@@ -115,7 +120,8 @@ class Lab:
             )
             for name in {*kinds, *sizes, *python}
         }
-        options = LabOptions(hosts, etcd, kubelet or KubeletTiming(), disks, quota, layout, conf)
+        timing = kubelet or KubeletTiming()
+        options = LabOptions(hosts, etcd, timing, disks, quota, layout, conf, suite)
         return cls.start_with(options, wait=wait)
 
     @classmethod

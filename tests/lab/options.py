@@ -20,7 +20,8 @@ class LabOptions:
 
     layout: what runs etcd: kubeadm's static pod, systemd, or OpenShift 3.11 (and a load balancer
     beside the hosts). conf: where an etcd under systemd has its settings (see units.CONFS); of
-    OpenShift 3.11: pod or unit, or several with commas.
+    OpenShift 3.11: pod or unit, or several with commas. suite: Debian's; bullseye is for systemd's
+    layout (see reach/debian11.py).
     """
 
     hosts: int = 3
@@ -30,12 +31,17 @@ class LabOptions:
     quota: int | None = None
     layout: str = "kubeadm"
     conf: str = "etcd.env"
+    suite: str = "bookworm"
 
     def __post_init__(self) -> None:
         if not 1 <= self.hosts <= MAX_HOSTS:
             raise ValueError(f"a lab has 1 to {MAX_HOSTS} hosts, not {self.hosts}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"a layout is one of {', '.join(LAYOUTS)}, not {self.layout}")
+        if self.suite not in ("bookworm", "bullseye"):
+            raise ValueError(f"a suite is bookworm or bullseye, not {self.suite}")
+        if self.suite == "bullseye" and self.layout != "systemd":
+            raise ValueError("hosts of bullseye have no crictl, so etcd runs under systemd there")
         if self.etcd not in VERSIONS:
             raise ValueError(f"etcd {self.etcd} is unknown; known: {', '.join(VERSIONS)}")
 

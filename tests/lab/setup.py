@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from agent.errors import RescueError
 from images import runtime
@@ -16,6 +17,7 @@ from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
 from tests.lab.openshift4 import base as base4
 from tests.lab.openshift4.kubectl import ensure_kubectl, kubectl_dir
 from tests.lab.openshift311.age import ensure_age
+from tests.lab.reach import debian11
 
 
 def obstacle() -> str | None:
@@ -77,8 +79,13 @@ def ensure(
     ensure_age()
     of_openshift = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir()]
     cache.remove_old(
-        lambda path: recipe.is_current(path) or pythons.is_current(path) or path in of_openshift
+        lambda path: recipe.is_current(path) or is_of_reach(path) or path in of_openshift
     )
+
+
+def is_of_reach(path: Path) -> bool:
+    """Whether a cached directory holds another Python, or another Debian, for hosts."""
+    return pythons.is_current(path) or path == debian11.base_dir()
 
 
 def ensure_for_tests(say: Progress = print) -> None:
@@ -89,5 +96,7 @@ def ensure_for_tests(say: Progress = print) -> None:
     try:
         pythons.ensure()
         runtime.build_for_tests(say=say)
+        if os.environ.get("LAB_PYTHONS") == "all":
+            debian11.root_dir()
     except (RuntimeError, RescueError, OSError) as error:
         say(f"hosts with another Python, or the runtime, cannot be made: {error}")
