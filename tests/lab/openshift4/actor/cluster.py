@@ -69,10 +69,21 @@ class Actor:
         if error is not None:
             state = "at work" if self._thread.is_alive() else "dead"
             print(f"operators: {state}, {self.turns} turns, last met: {self.passed or 'nothing'}")
+            self._tell()
         self._over.set()
         self._thread.join(60)
         if self._errors and error is None:
             raise self._errors[0]
+
+    def _tell(self) -> None:
+        """Print what a failure is to be understood by."""
+        with suppress(*_PASSING):
+            print(self.get("etcds.operator.openshift.io", "cluster"))
+        log = "for f in /var/log/pods/*/etcd/*.log; do echo == $f; tail -5 $f | cut -c1-300; done"
+        for host in (h for h in self.lab.hosts.values() if h.is_up):
+            told = host.run(["journalctl", "-u", "kubelet", "--no-pager", "-n", "12"], check=False)
+            print(f"{host.name}: kubelet:\n{told.stdout}")
+            print(host.run(["sh", "-c", log], check=False).stdout)
 
     def _run(self) -> None:
         parts: tuple[Callable[[], None], ...] = (
