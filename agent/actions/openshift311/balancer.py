@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.actions.base import Context, Data, wait_for
 from agent.actions.edits import as_bytes, former_text
 from agent.actions.openshift311.edit_file import EditFile
-from agent.errors import CommandFailed, RescueError, StepFailed
+from agent.errors import CommandFailed, PreconditionFailed, RescueError, StepFailed
 from agent.host import STATE_DIR
 from agent.survey import haproxy
 from agent.survey.healthz import healthy
@@ -57,7 +57,10 @@ class RemoveBackend(EditFile):
     def check(self, ctx: Context, args: BalancerArgs) -> None:
         """The present file must be a good one: what is wrong already is nobody's change."""
         super().check(ctx, args)
-        self.try_out(ctx, args, read_text(ctx.host, args.path))
+        try:
+            self.try_out(ctx, args, read_text(ctx.host, args.path))
+        except StepFailed as error:
+            raise PreconditionFailed(error.seen, error.why, error.next) from None
 
     def try_out(self, ctx: Context, args: BalancerArgs, text: str) -> None:
         folder = f"{STATE_DIR}/work"

@@ -16,7 +16,7 @@ from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
 from tests.lab.openshift311 import layout
 from tests.lab.openshift311.test_etcd import LAYOUT, require_no_variable
-from tests.lab.operator import OK, REFUSED, fab
+from tests.lab.operator import OK, REFUSED, STEP_FAILED, fab
 from tests.lab.story import require_membership_in_files
 
 MakeLab = Callable[..., Lab]
@@ -145,6 +145,18 @@ def test_a_master_is_retired(make_lab: MakeLab, tmp_path: Path) -> None:
     told = fab("retire-master", "master-0").expect(REFUSED).err
     assert "--lb HOST" in told
     words = ["--yes", "--inventory", str(inventory)]
+
+    # A haproxy.cfg that is broken already stops it there, and all of it is taken back.
+    broken = before.replace("balance source", "balance sauce")
+    lab.lb.write(layout.HAPROXY, broken, 0o644)
+    told = fab("retire-master", "master-0", *words).expect(REFUSED, STEP_FAILED).err
+    assert "haproxy does not take" in told
+    fab("rollback", "--yes").expect(OK)
+    assert lab.lb.read(layout.HAPROXY).decode() == broken
+    assert not lab.hosts["master-1"].path("/etc/etcd/ca/ca.key").exists()
+    assert inventory.read_text() == INVENTORY
+    lab.lb.write(layout.HAPROXY, before, 0o644)
+
     fab("retire-master", "master-0", *words).expect(OK)
 
     cfg = lab.lb.read(layout.HAPROXY).decode()
