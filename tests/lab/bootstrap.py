@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from tests.lab import cache, manifests, network, recipe
+from tests.lab import cache, manifests, names, network, recipe
 from tests.lab.commands import run
 from tests.lab.etcd_client import EtcdClient, EtcdUnavailable
 from tests.lab.etcd_versions import VERSIONS
@@ -47,7 +47,7 @@ def _join(host: Host, hosts: Sequence[Host], version: str, running: ExitStack) -
     first = EtcdClient(hosts[0].address, _pki(hosts[0]))
     learner = 0
     if host.index:
-        learner = _retry(lambda: first.add_learner(f"https://{host.address}:2380"))
+        learner = _retry(lambda: first.add_learner(f"https://{names.url_host(host.address)}:2380"))
     running.callback(_stop, _start(host, version))
     if host.index:
         _retry(lambda: first.promote(learner))

@@ -271,7 +271,7 @@ class Lab:
         found = self._host(host)
         certificates = self._pki()
         words = [
-            f"--endpoints=https://{found.address}:2379",
+            f"--endpoints=https://{names.url_host(found.address)}:2379",
             f"--cacert={certificates / 'ca.crt'}",
             f"--cert={certificates / 'healthcheck-client.crt'}",
             f"--key={certificates / 'healthcheck-client.key'}",

@@ -10,7 +10,7 @@ _PKI = "/etc/kubernetes/pki/etcd"
 
 def member_url(index: int) -> str:
     """NAME=PEER-URL, as `--initial-cluster` lists it."""
-    return f"{names.host_name(index)}=https://{names.host_address(index)}:2380"
+    return f"{names.host_name(index)}=https://{names.url_host(names.host_address(index))}:2380"
 
 
 def etcd_flags(index: int, version: EtcdVersion, quota: int | None = None) -> list[str]:
@@ -19,7 +19,7 @@ def etcd_flags(index: int, version: EtcdVersion, quota: int | None = None) -> li
     The first node keeps itself alone in `--initial-cluster` and names no state; a node that joined
     lists everybody who was there before it, and `existing`.
     """
-    address = names.host_address(index)
+    address = names.url_host(names.host_address(index))
     flags = {
         "advertise-client-urls": f"https://{address}:2379",
         "cert-file": f"{_PKI}/server.crt",
@@ -62,7 +62,7 @@ def etcd_manifest(index: int, version: EtcdVersion, number: str, quota: int | No
     """The text of /etc/kubernetes/manifests/etcd.yaml."""
     flags = "\n".join(f"    - {flag}" for flag in etcd_flags(index, version, quota))
     return _TEMPLATE.format(
-        address=names.host_address(index), flags=flags, image=etcd_image(number)
+        address=names.url_host(names.host_address(index)), flags=flags, image=etcd_image(number)
     )
 
 

@@ -8,7 +8,20 @@ LB_INDEX = 9
 
 BRIDGE = "lab0"
 OPERATOR_ADDRESS = "10.77.0.1"
+OPERATOR_ADDRESS_V6 = "fd77::1"
 PREFIX_LENGTH = 24
+PREFIX_LENGTH_V6 = 64
+_families = [4]
+
+
+def use_family(family: int) -> None:
+    """Let the hosts of labs that this process makes have IPv4 (4) or IPv6 (6) addresses only."""
+    _families[:] = [family]
+
+
+def family() -> int:
+    """4 or 6."""
+    return _families[0]
 
 
 def host_name(index: int) -> str:
@@ -18,7 +31,12 @@ def host_name(index: int) -> str:
 
 def host_address(index: int) -> str:
     """The address of the index-th control-plane host."""
-    return f"10.77.0.{10 + index}"
+    return f"10.77.0.{10 + index}" if family() == 4 else f"fd77::{10 + index:x}"
+
+
+def url_host(address: str) -> str:
+    """An address as it stands in a URL: an IPv6 one in brackets."""
+    return f"[{address}]" if ":" in address else address
 
 
 def all_hosts() -> dict[str, str]:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.commands import run
-from tests.lab.names import BRIDGE, OPERATOR_ADDRESS, PREFIX_LENGTH
+from tests.lab.names import (
+    BRIDGE,
+    OPERATOR_ADDRESS,
+    OPERATOR_ADDRESS_V6,
+    PREFIX_LENGTH,
+    PREFIX_LENGTH_V6,
+)
 
 _TABLE = "inet lab"
 
@@ -21,6 +27,7 @@ def create_bridge() -> None:
     _ip_batch(
         f"link add {BRIDGE} type bridge",
         f"addr add {OPERATOR_ADDRESS}/{PREFIX_LENGTH} dev {BRIDGE}",
+        f"addr add {OPERATOR_ADDRESS_V6}/{PREFIX_LENGTH_V6} dev {BRIDGE} nodad",
         f"link set {BRIDGE} up",
     )
 
@@ -30,11 +37,13 @@ def plug_in(host: str, address: str) -> None:
     run(["ip", "netns", "add", host])
     _ip_batch(f"link add {host} type veth peer name eth0 netns {host}")
     _ip_batch(f"link set {host} master {BRIDGE}", f"link set {host} up")
+    is_v6 = ":" in address
+    length = PREFIX_LENGTH_V6 if is_v6 else PREFIX_LENGTH
     _ip_batch(
         "link set lo up",
-        f"addr add {address}/{PREFIX_LENGTH} dev eth0",
+        f"addr add {address}/{length} dev eth0{' nodad' if is_v6 else ''}",
         "link set eth0 up",
-        f"route add default via {OPERATOR_ADDRESS}",
+        f"route add default via {OPERATOR_ADDRESS_V6 if is_v6 else OPERATOR_ADDRESS}",
         namespace=host,
     )
 

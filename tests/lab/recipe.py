@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.lab import names
 from tests.lab.etcd_versions import VERSIONS, GoSource
 from tests.lab.names import MAX_HOSTS
 from tests.lab.paths import CACHE_DIR, LAB_DIR
@@ -124,10 +125,11 @@ def age_dir() -> Path:
     return CACHE_DIR / "age-1"
 
 
-def golden_dir(name: str, hosts: int) -> Path:
-    """The cache directory of the data directories of a fresh cluster."""
+def golden_dir(name: str, hosts: int, family: int = 0) -> Path:
+    """The cache directory of the data directories of a fresh cluster, by default of this family."""
     bootstrap = (LAB_DIR / "bootstrap.py").read_text()
-    key = digest(repr(VERSIONS[name]), str(hosts), bootstrap)
+    addresses = ["over IPv6"] if (family or names.family()) == 6 else []
+    key = digest(repr(VERSIONS[name]), str(hosts), bootstrap, *addresses)
     return CACHE_DIR / f"golden-{name}-{hosts}-{key}"
 
 
@@ -136,5 +138,6 @@ def is_current(directory: Path) -> bool:
     now = {base_dir(), bare_base_dir(), debootstrap_dir(), crictl_build_dir(), keys_dir()}
     now |= {age_dir()}
     now |= {etcd_dir(name) for name in VERSIONS}
-    now |= {golden_dir(name, n) for name in VERSIONS for n in range(1, MAX_HOSTS + 1)}
+    sizes = range(1, MAX_HOSTS + 1)
+    now |= {golden_dir(name, n, family) for name in VERSIONS for n in sizes for family in (4, 6)}
     return directory in now
