@@ -88,10 +88,10 @@ def restarted(lab: Lab) -> None:
 def replaced(lab: Lab) -> None:
     """replace-member: what is beyond repair gets a new identity; its data is kept."""
     before, host = ids(lab, "master-0"), lab.hosts["master-2"]
-    has_data = lab.options.layout != "systemd"
+    has_data = lab.options.layout != "systemd" or not units.owner_of(lab.options.conf, host.index)
     if has_data:
         host.crash_etcd()
-    else:  # a unit's etcd does not make its directory: whoever brings it back gives it its owner
+    else:  # an etcd that is not root's cannot make its directory: who brings it back gives it away
         host.run(["rm", "-r", "/var/lib/etcd"])
         host.stop_etcd_kill9()
     wait_for_diagnosis(
