@@ -44,7 +44,9 @@ class Cluster:
             try:
                 yield cluster
             finally:
-                (top / "cluster.json").write_text(json.dumps(cluster.data))
+                part = top / "cluster.part"
+                part.write_text(json.dumps(cluster.data))
+                part.rename(top / "cluster.json")  # some only read it, without the lock
 
     # ---- the scheduler -----------------------------------------------------------------------
 
