@@ -29,6 +29,7 @@ NEVER = {
     "fence": "a fence may always be raised; and it proves that etcd is stopped by itself",
     "lift_fence": "it is only a note, and may be given up",
     "preflight": "it only looks",
+    "check_ca_files": "it only looks",
     "unguard_peers": "it takes away what only it knows of",
     "guard_peers": "where etcd listens it does nothing, which is tested here too",
     "restart_control_plane": "what it restarts keeps no data; a host without etcd needs it as well",
@@ -74,6 +75,15 @@ SERVING: dict[str, Wrong] = {
     "check_authority": Wrong({"fingerprint": "0" * 64}),
     "install_authority": Wrong({"source": "master-0", "fingerprint": "0" * 64}),
     "issue_certificates": Wrong({"roles": ["none"]}),
+    "set_conf_members": Wrong({"members": "x=https://10.77.0.99:2380"}),
+    "set_flannel_endpoints": Wrong({"gone": ["x"]}),
+    "restart_master": Wrong({"component": "api"}),
+    "install_ca_files": Wrong({"source": "master-0"}),
+    "remove_backend": Wrong({"master": "x", "addresses": ["10.77.0.99"]}),
+    "drain_node": Wrong({"master": "x", "node": "x"}),
+    "park_master": Wrong(),
+    "verify_endpoints": Wrong({"gone": ["10.77.0.99"]}),
+    "place_master_file": Wrong({"path": "/root/x", "source": "/root/y", "sha256": "0" * 64}),
 }
 
 # While etcd is stopped and its definition parked.

@@ -57,6 +57,12 @@ class RemoveBackend(EditFile):
     def check(self, ctx: Context, args: BalancerArgs) -> None:
         """The present file must be a good one: what is wrong already is nobody's change."""
         super().check(ctx, args)
+        if read_service(ctx.host, UNIT, 10.0).active != "active":
+            raise PreconditionFailed(
+                f"{UNIT} does not run on {ctx.host.hostname()}",
+                "whether clients get through it could not be tried",
+                f"systemctl start {UNIT}, or --lb with the host that it runs on",
+            )
         try:
             self.try_out(ctx, args, read_text(ctx.host, args.path))
         except StepFailed as error:

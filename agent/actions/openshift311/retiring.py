@@ -104,6 +104,16 @@ class ParkMaster(Action[ParkMasterArgs]):
     name = "park_master"
     args_type = ParkMasterArgs
 
+    def check(self, ctx: Context, args: ParkMasterArgs) -> None:
+        begun = f"{ctx.plan}-{ctx.step}-"
+        is_ours = any(name.startswith(begun) for name in ctx.host.listdir(_RETIRED))
+        if not is_ours and not any(c.path for c in read_master(ctx.host).components):
+            raise PreconditionFailed(
+                f"{ctx.host.hostname()} has neither API nor controllers in its watched directory",
+                "there is nothing to stop",
+                "fab survey",
+            )
+
     def is_done(self, ctx: Context, args: ParkMasterArgs, undo: Optional[Data]) -> bool:
         return undo is not None and self._probe(ctx)[0]
 
@@ -161,6 +171,14 @@ class VerifyEndpoints(Action[EndpointsArgs]):
 
     name = "verify_endpoints"
     args_type = EndpointsArgs
+
+    def check(self, ctx: Context, args: EndpointsArgs) -> None:
+        if not (ctx.host.which("oc") or ctx.host.which("kubectl")):
+            raise PreconditionFailed(
+                f"{ctx.host.hostname()} has neither oc nor kubectl",
+                "the endpoints are read through the API",
+                "look from another machine: oc get endpoints kubernetes -n default",
+            )
 
     def is_done(self, ctx: Context, args: EndpointsArgs, undo: Optional[Data]) -> bool:
         return self._probe(ctx, args)[0]

@@ -23,7 +23,10 @@ from agent.survey.watched import PARKED_DIR
 from tests.unit.rooted import MANIFEST, kubeadm_host, picture
 
 ROOT = Path(__file__).parents[2]
-BY_PLAN = {"peers_silent", "check_authority", "install_authority"}
+BY_PLAN = {
+    "peers_silent", "check_authority", "install_authority", "check_ca_files", "install_ca_files",
+    "place_master_file",
+}  # fmt: skip
 """Actions that no console has: what they need comes with a plan, or beside it."""
 
 
