@@ -65,9 +65,13 @@ def small(host: Host, directory: str, options: str) -> Iterator[None]:
 
 @contextmanager
 def agent_through(host: Host, prefix: str) -> Iterator[None]:
-    """The agent's Python, as root, is started through a command; `prefix` may be several words."""
+    """The agent's Python, as root, is started through a command; `prefix` may be several words.
+
+    Not so where that Python is only asked whether it will do (onhost/find.sh).
+    """
     real = host.run(["readlink", "-f", _PYTHON]).stdout.strip()
-    script = f'#!/bin/sh\n[ "$(id -u)" = 0 ] || exec {real} "$@"\n{prefix} {real} "$@"\n'
+    asked = f'case "$5" in "import sys"*) exec {real} "$@" ;; esac'
+    script = f'#!/bin/sh\n[ "$(id -u)" = 0 ] || exec {real} "$@"\n{asked}\n{prefix} {real} "$@"\n'
     new = f"{_PYTHON}.new"
     _sh(host, f"cat >{new}; chmod 755 {new}; mv -f {new} {_PYTHON}", script)
     try:
