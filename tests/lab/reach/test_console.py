@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,23 @@ from tests.lab.evidence import (
     stored,
     tree,
 )
-from tests.lab.faults import crash_loop, has_ended, ids
+from tests.lab.faults import has_ended, ids
 from tests.lab.host import Host, wait_until
+from tests.lab.kubelet.timing import KubeletTiming
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, UNREACHABLE, fab
 from tests.lab.reach.consoles import STICK, Person
 
+MakeLab = Callable[..., Lab]
+SLOW = KubeletTiming(backoff_base=300.0, backoff_max=300.0)
+"""A broken etcd is tried twice, and then left alone for long, as by a real kubelet."""
 THREE = ("master-0", "master-1", "master-2")
 
 
 def lose_quorum(lab: Lab) -> None:
     """Two of three members lose their logs; all hosts are there, and no network is."""
     for name in THREE[1:]:
-        crash_loop(lab.hosts[name])
+        lab.hosts[name].crash_etcd()
     for host in lab.hosts.values():
         host.cut_network()
 
@@ -127,7 +132,8 @@ def walk(person: Person, plan: str, first: str, *disturb: str) -> list[str]:
     return way
 
 
-def test_a_whole_rescue_by_consoles_and_a_stick(lab: Lab, tmp_path: Path) -> None:
+def test_a_whole_rescue_by_consoles_and_a_stick(make_lab: MakeLab, tmp_path: Path) -> None:
+    lab = make_lab(hosts=3, kubelet=SLOW)
     keys, survivor = seed_keys(lab), lab.hosts["master-0"]
     lose_quorum(lab)
     person = Person(lab)
@@ -175,9 +181,10 @@ def _the_operator_learns_of_it(lab: Lab, person: Person, folder: Path) -> None:
 
 
 @pytest.mark.skipif(not os.environ.get("LAB_CONSOLE"), reason="LAB_CONSOLE=all")
-def test_one_member_is_replaced_by_consoles_and_a_stick(lab: Lab) -> None:
+def test_one_member_is_replaced_by_consoles_and_a_stick(make_lab: MakeLab) -> None:
+    lab = make_lab(hosts=3, kubelet=SLOW)
     keys, before, ill = seed_keys(lab), ids(lab, "master-0"), lab.hosts["master-1"]
-    crash_loop(ill)
+    ill.crash_etcd()
     for host in lab.hosts.values():
         host.cut_network(ports=[22])
     person = Person(lab)
