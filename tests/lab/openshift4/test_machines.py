@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.lab.evidence import require_one_cluster, seed_keys
+from tests.lab.host import wait_until
 from tests.lab.lab import Lab
 from tests.lab.openshift4.actor import Actor
 from tests.lab.openshift4.actor.machines import reinstall
 from tests.lab.openshift4.api.faults import Fault
+from tests.lab.openshift4.api.store import StoreDown
 from tests.lab.openshift4.api_on_hosts import FAULTS, faults_text
 from tests.lab.operator import OK, PAUSED, REFUSED, agent_pids, fab, start_fab
 
@@ -43,8 +46,17 @@ def uids(actor: Actor, resource: str, namespace: str) -> dict[str, str]:
 
 
 def phase_of(actor: Actor, name: str) -> str:
-    machine = actor.get(*(MACHINES[0], name, MACHINES[1]))
-    return str(machine["status"].get("phase")) if machine else "gone"
+    """The phase of a machine, or gone; the two members that are left may be on their way."""
+    found: list[str] = []
+
+    def look() -> bool:
+        with contextlib.suppress(StoreDown):
+            machine = actor.get(MACHINES[0], name, MACHINES[1])
+            found.append(str(machine["status"].get("phase")) if machine else "gone")
+        return bool(found)
+
+    wait_until(look, 60, "the API to answer")
+    return found[0]
 
 
 def acting_host(said: str) -> str:
