@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,11 +224,35 @@ def exec_in(argv: Sequence[str], hosts: Hosts) -> int:
         fail(f"container {said.options['container']} not found in pod {pod.name}")
     if debug_pods.exit_code(hosts, pod) is not None:
         fail(f"cannot exec into a container in a completed pod; current phase of {pod.name}")
-    if "stdin" not in said.options:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    stdin = None if "stdin" in said.options else subprocess.DEVNULL
     ctr = ["ctr", "-n", "k8s.io", "tasks", "exec", "--exec-id", debug_pods.random_suffix() * 3]
     words = hosts[pod.node].enter_command([*ctr, pod.id, *said.command])
-    os.execvp(words[0], words)  # the stream ends with this process, however it ends
+    # A runtime closes a process's stdin when its client is gone; ctr does while it lives itself.
+    with subprocess.Popen(
+        words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        pumps = [
+            threading.Thread(target=_pump, args=(source.fileno(), target))
+            for source, target in ((running.stdout, 1), (running.stderr, 2))
+        ]
+        for pump in pumps:
+            pump.start()
+        for pump in pumps:
+            pump.join()
+    return running.returncode
+
+
+def _pump(source: int, target: int) -> None:
+    """Hand on all that comes; what nobody reads any more is dropped."""
+    is_read = True
+    while data := os.read(source, 1 << 16):
+        while is_read and data:
+            try:
+                data = data[os.write(target, data) :]
+            except OSError:
+                is_read = False
 
 
 def wait(argv: Sequence[str], hosts: Hosts) -> int:
