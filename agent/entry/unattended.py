@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Optional
 
 from agent.errors import RescueError
 from agent.host import Host
@@ -76,17 +77,17 @@ def _wait_for_silence(host: Host, plan_id: str, say: Say) -> bool:
     from agent.actions.timer.plan_unit import is_armed
 
     grace = float(os.environ.get(_GRACE_VARIABLE) or GRACE)
-    since, told = time.monotonic(), False
+    since: Optional[float] = None
     while True:
         if Journal.open(host, plan_id).state != "open" or not is_armed(host, plan_id):
             say("the plan is closed, or goes on by itself no more")
             return False
         lock = read_lock(host)
         if lock is None or lock.alive or lock.plan != plan_id:
-            since, told = time.monotonic(), False
+            since = None
+        elif since is None:
+            since = time.monotonic()
+            say(f"nobody is at work on plan {plan_id[:12]}; going on in {grace:g} s")
         elif time.monotonic() - since >= grace:
             return True
-        elif not told:
-            say(f"nobody is at work on plan {plan_id[:12]}; going on in {grace:g} s")
-            told = True
         time.sleep(_POLL)

@@ -100,8 +100,8 @@ def begin(host: Host, args: Args, say: Say) -> Any:
     With it may come {"signed": Signed, "policy": what the coordinator's cluster.yaml demands,
     "unattended": the plan goes on here by itself when its line is lost, and after a reboot}.
     The state is {"state", "done", "begun"}: as in JournalFacts; and "new": the plan was not open
-    here before; "unattended": it goes on by itself. Of a plan that is complete here the lock is not
-    taken: nothing is left to do.
+    here before; "unattended": true where it goes on by itself. Of a plan that is complete here the
+    lock is not taken: nothing is left to do.
     """
     plan = plan_from_plain(args.get("plan"))
     claim = _Claim(
@@ -119,7 +119,7 @@ def begin(host: Host, args: Args, say: Say) -> Any:
     if journal.state == "open" and (args.get("unattended") is True or is_wanted(journal)):
         want(host, journal)
     return {"state": journal.state, "done": journal.done_steps(), "begun": journal.begun_steps(),
-            "new": is_new, "unattended": is_wanted(journal)}  # fmt: skip
+            "new": is_new, **({"unattended": True} if is_wanted(journal) else {})}  # fmt: skip
 
 
 @contextmanager
