@@ -5,23 +5,31 @@ Words, flags and answers are those of docs/dcos.md's sources. An unknown argumen
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.lab.dcos.cluster import ENDED, URL, VERSION, Cluster
 
 _CUT_AFTER = 4096
 
 
-class _Strict(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"Error: {message}", 1)
+if TYPE_CHECKING:
+    import argparse
+
+
+def _strict(program: str) -> argparse.ArgumentParser:
+    """A parser whose complaints are the CLI's, and that completes no word."""
+    import argparse  # takes time to load, and half of the commands need none
+
+    class Strict(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            fail(f"Error: {message}", 1)
+
+    return Strict(prog=program, allow_abbrev=False)
 
 
 def fail(text: str, code: int = 1) -> NoReturn:
@@ -84,7 +92,7 @@ def node(cluster: Cluster, argv: list[str]) -> Run:
 
 def package(cluster: Cluster, argv: list[str]) -> Run:
     """`dcos package list|install|uninstall`."""
-    parser = _Strict(prog="dcos package", allow_abbrev=False)
+    parser = _strict("dcos package")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _json_only(verbs.add_parser("list", allow_abbrev=False))
     install = verbs.add_parser("install", allow_abbrev=False)
@@ -155,6 +163,8 @@ def _exec(cluster: Cluster, argv: list[str]) -> Run:
 def execute(run: Run) -> None:
     """Run a command in a task's sandbox; where the connection is to be cut, in the middle of it."""
     assert run is not None
+    import subprocess
+
     argv, sandbox, is_cut = run
     if argv[0] not in ("find", "wc", "base64", "rm"):
         fail(f"Error: {argv[0]} was not expected in a task")
@@ -194,7 +204,7 @@ def _expanded(argv: list[str]) -> list[str]:
 
 
 def _kubernetes_parser() -> argparse.ArgumentParser:
-    parser = _Strict(prog="dcos kubernetes", allow_abbrev=False)
+    parser = _strict("dcos kubernetes")
     parser.add_argument("--name", default="kubernetes")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("describe", allow_abbrev=False)

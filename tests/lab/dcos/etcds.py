@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +44,8 @@ class Etcds:
 
     def start(self, pod: str, sandbox: Path, data: Path, members: Iterable[str], new: bool) -> int:
         """Start a member in a sandbox with its certificates and etcdctl; its process ID."""
+        import subprocess  # few commands start something, and each is a Python of its own
+
         self._fill(sandbox)
         here = f"https://{address(pod)}"
         cluster = ",".join(f"{name}-peer={self.peer_url(name)}" for name in members)
@@ -68,6 +68,8 @@ class Etcds:
         return process.pid
 
     def _fill(self, sandbox: Path) -> None:
+        import shutil
+
         tools = sandbox / "etcd-linux-amd64"
         tools.mkdir(parents=True, exist_ok=True)
         shutil.copy2(self._top / "bin/etcdctl", tools / "etcdctl")
