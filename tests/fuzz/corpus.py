@@ -28,6 +28,7 @@ from agent.snapshot.backup_set import BackupSet, SetFile, manifest_bytes
 from agent.snapshot.grpc_stream import SNAPSHOT
 from agent.survey.bbolt import Database
 from tests.fuzz.inventory_samples import INVENTORIES
+from tests.fuzz.openshift311_samples import OPENSHIFT311_FILES
 from tests.unit.etcd_lab import Node, Pki, Plain, etcd_binaries, running
 from tests.unit.rooted import SWAP, plan_of
 from tests.unit.survey.make_bbolt import DbMaker
@@ -181,6 +182,7 @@ def _written_here() -> Corpus:
         "stream": [_STREAM],
         "snap": [],
         **INVENTORIES,
+        **OPENSHIFT311_FILES,
         "snapshot": [db + hashlib.sha256(db).digest()],
         "answer": [b'{"header":{"cluster_id":"1","member_id":"2"},"version":"3.5.9"}'],
     }

@@ -56,6 +56,7 @@ from coordinator.inventory import load_inventory
 from tests.fuzz import repair
 from tests.fuzz.inventory_readers import INVENTORY_READERS
 from tests.fuzz.more_readers import MORE_READERS
+from tests.fuzz.openshift311_readers import OPENSHIFT311_READERS
 from tests.fuzz.reader import Ranges, Reader, Wrong, file_of
 
 MIB = 1024 * 1024
@@ -332,5 +333,6 @@ READERS = {
         Reader("session protocol", "session", _session, (RescueError,)),
         *MORE_READERS,
         *INVENTORY_READERS,
+        *OPENSHIFT311_READERS,
     )
 }  # fmt: skip
