@@ -10,6 +10,7 @@ backend b
     server m1 "192.0.2.2":8443 check
 listen l :1
     server m0 [2001:db8::1]:8443
+    server m1 192.0.2.2:8443
 """
 FLANNEL = b'# x\nFLANNEL_ETCD_ENDPOINTS="https://m0:2379,https://m1:2379"\nFLANNEL_OPTIONS=-v\n'
 MANIFEST = (

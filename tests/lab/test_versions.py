@@ -22,7 +22,7 @@ ALL = tuple(
     (layout, conf, version)
     for version in ("3.4", "3.5", "3.6")
     for layout, conf in (("kubeadm", ""), *(("systemd", conf) for conf in CONFS))
-)
+) + (("openshift311", "pod,unit,pod", "3.4"),)
 CHOSEN = ALL if os.environ.get("LAB_VERSIONS") == "all" else COVERING
 
 

@@ -1,13 +1,10 @@
-"""etcd on OpenShift 3.11, as a static pod that sources etcd.conf and as a unit: every recipe."""
+"""etcd on OpenShift 3.11, as a static pod that sources etcd.conf and as a unit, mixed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.lab.evidence import power_off, require_one_cluster, seed_keys
 from tests.lab.faults import crash_loop, rescue
@@ -15,7 +12,7 @@ from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.openshift311 import layout
 from tests.lab.operator import OK, PAUSED, fab, rescue_quorum
-from tests.lab.story import THREE, play, require_membership_in_files
+from tests.lab.story import THREE, require_membership_in_files
 
 MakeLab = Callable[..., Lab]
 LAYOUT: dict[str, Any] = {
@@ -24,13 +21,6 @@ LAYOUT: dict[str, Any] = {
     "layout": "openshift311",
     "conf": "pod,unit,pod",
 }
-
-
-@pytest.mark.skipif(os.environ.get("LAB_VERSIONS") != "all", reason="make lab-versions")
-def test_the_whole_story(make_lab: MakeLab) -> None:
-    lab = make_lab(**LAYOUT)
-    play(lab)
-    require_no_variable(lab)
 
 
 def test_a_snapshot_is_restored(make_lab: MakeLab, tmp_path: Path) -> None:
