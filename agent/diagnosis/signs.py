@@ -21,9 +21,16 @@ _TELLING = ("data", "removed", "certificate", "config", "permission", "disk", "r
 
 
 def runs(survey: Survey) -> bool:
-    """An etcd of the node's own (no scratch etcd) runs now."""
+    """An etcd of the node's own (no scratch etcd) runs now.
+
+    Where a script starts it (OpenShift 4), a container that runs may only wait: for ports to become
+    free, for the operator to add its member. There the process alone counts.
+    """
     if any(not process.scratch for process in survey.processes) or answers(survey):
         return True
+    config = survey.config or survey.parked_config
+    if config is not None and config.scripted:
+        return False
     runtime = survey.runtime
     return runtime is not None and any(c.state == "running" for c in runtime.containers)
 

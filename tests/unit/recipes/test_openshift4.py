@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Refused
-from agent.model.facts import EtcdConfig, Survey
+from agent.model.facts import Container, EtcdConfig, Runtime, Survey
 from agent.model.plan import KUBERNETES_API, Plan
 from agent.recipes.choosing import plan_of
 from agent.recipes.cluster import Cluster
@@ -129,3 +129,14 @@ def test_what_is_left_out_is_missed(action: str, said: str) -> None:
     )
     broken = "; ".join(check_plan(replace(plan, stages=stages).with_id(), cluster))
     assert said in broken
+
+
+def test_a_container_that_only_waits_is_no_etcd_that_runs() -> None:
+    waiting = Runtime(True, (Container("c", "s", "running", created=NOW - 5),), 1)
+    hosts = [LAB.no_quorum(0), LAB.wiped(1, runtime=waiting), LAB.corrupt(2, runtime=waiting)]
+    assert cluster_of(hosts).diagnosis.recipe == "reseed"
+    kubeadm = Lab(3)
+    hosts = [kubeadm.no_quorum(0), kubeadm.corrupt(1, runtime=waiting), kubeadm.corrupt(2)]
+    second = cluster_of(hosts).diagnosis.member("master-2")
+    assert second is not None
+    assert second.runs
