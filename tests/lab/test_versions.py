@@ -18,11 +18,14 @@ COVERING = (
     ("systemd", CONFS[0], "3.6"),
     ("systemd", CONFS[1], "3.5"),
 )
-ALL = tuple(
-    (layout, conf, version)
-    for version in ("3.4", "3.5", "3.6")
-    for layout, conf in (("kubeadm", ""), *(("systemd", conf) for conf in CONFS))
-) + (("openshift311", "pod,unit,pod", "3.4"),)
+ALL = (
+    *(
+        (layout, conf, version)
+        for version in ("3.4", "3.5", "3.6")
+        for layout, conf in (("kubeadm", ""), *(("systemd", conf) for conf in CONFS))
+    ),
+    ("openshift311", "pod,unit,pod", "3.4"),
+)
 CHOSEN = ALL if os.environ.get("LAB_VERSIONS") == "all" else COVERING
 
 
