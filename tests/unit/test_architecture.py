@@ -30,7 +30,7 @@ what it imports."""
 
 EVERYTHING = sorted(
     {
-        *python_files("agent", "coordinator", "tests", "bench", "images", "tools"),
+        *python_files("agent", "coordinator", "bundle", "tests", "bench", "images", "tools"),
         *(p.name for p in ROOT.glob("*.py")),
     }
 )
