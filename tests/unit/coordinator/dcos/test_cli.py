@@ -10,7 +10,9 @@ import pytest
 
 from agent.errors import CommandFailed, RescueError, Unreachable, UsageError
 from coordinator.dcos.cli import Dcos
+from coordinator.dcos.look import _option, ask
 from coordinator.dcos.snapshot import _Decoder
+from tests.unit.coordinator.dcos.builders import run
 
 
 @pytest.fixture
@@ -104,3 +106,26 @@ def test_pieces_of_any_length_come_together() -> None:
         decoder.end("x")
     with pytest.raises(RescueError, match="not base64"):
         _Decoder(len, 12).take(b"<htm")
+
+
+def test_the_option_on_an_open_cluster_is_unknown_and_no_error(script: Path) -> None:
+    said = "Package configuration is not available for service kubernetes."
+    more = "dcos kubernetes describe is only available for packages installed with Enterprise"
+    assert _option(dcos(script, f"echo '{said}'; echo '{more} DC/OS 1.10 or newer.'")) is None
+    known = dcos(script, """echo '{"kubernetes": {"high_availability": true}}'""")
+    assert _option(known) is True
+    with pytest.raises(UsageError):
+        _option(dcos(script, "echo '<html>'"))
+
+
+def test_a_member_answers_through_the_quorum_or_alone_or_not_at_all(script: Path) -> None:
+    fields = 'echo "\\"Revision\\" : 7"; echo "\\"Count\\" : 3"'
+    both = ask(dcos(script, fields), run("etcd-0"))
+    assert both is not None
+    assert both.linearizable
+    alone = f'case "$*" in *consistency=s*) {fields};; *) echo timed out >&2; exit 1;; esac'
+    one = ask(dcos(script, alone), run("etcd-0"))
+    assert one is not None
+    assert (one.linearizable, one.revision, one.keys) == (False, 7, 3)
+    assert ask(dcos(script, "exit 1"), run("etcd-0")) is None
+    assert ask(dcos(script, "exit 0"), run("etcd-0")) is None, "no etcdctl in the sandbox"
