@@ -25,7 +25,6 @@ SECRETS = ("secrets", "openshift-etcd")
 THREE = ("master-0", "master-1", "master-2")
 TWINS = ("master-10", "master-1.lab", "x-master-1")
 LEFT = "master-0,master-2"
-LONG = pytest.mark.skipif(not os.environ.get("LAB_OPENSHIFT4"), reason="LAB_OPENSHIFT4=all")
 ROLES = ("peer", "serving", "serving-metrics")
 
 
@@ -112,28 +111,36 @@ def test_a_dead_machine_is_replaced_whatever_breaks_on_the_way(lab: Lab) -> None
         assert lab.hosts[sets[0]].run(look, check=False).stdout == ""
 
 
-@LONG
-def test_a_host_that_no_machine_api_made_is_waited_for(lab: Lab) -> None:
-    keys = seed_keys(lab)
-    with Actor(lab, machine_api=False):
-        lab.hosts["master-1"].power_cut()
-        lab.wait_healthy(["master-0", "master-2"])
-        paused = fab("replace-machine", "master-1", "--yes", hosts=LEFT).expect(PAUSED)
-        assert "no machine API made master-1" in paused.err
-        fab("resume", hosts=LEFT).expect(PAUSED)
-        reinstall(lab.hosts["master-1"])
-        lab.hosts["master-1"].wait_for_ssh()
-        fab("resume", hosts=LEFT).expect(OK)
-        require_one_cluster(lab, THREE, keys)
+class TestLongStories:
+    """`make lab-openshift4` runs them."""
 
+    __test__ = bool(os.environ.get("LAB_OPENSHIFT4"))
 
-@LONG
-def test_a_second_member_that_is_ill_makes_it_refuse(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(layout="openshift4", hosts=5)
-    with Actor(lab) as actor:
-        lab.hosts["master-1"].power_cut()
-        lab.hosts["master-3"].wipe_etcd()
-        before = uids(actor, *SECRETS), uids(actor, *MACHINES), lab.members("master-0")
-        refused = fab("replace-machine", "master-1", "--yes").expect(REFUSED)
-        assert "fab rescue-node master-3" in refused.err
-        assert (uids(actor, *SECRETS), uids(actor, *MACHINES), lab.members("master-0")) == before
+    def test_a_host_that_no_machine_api_made_is_waited_for(self, lab: Lab) -> None:
+        keys = seed_keys(lab)
+        with Actor(lab, machine_api=False):
+            lab.hosts["master-1"].power_cut()
+            lab.wait_healthy(["master-0", "master-2"])
+            paused = fab("replace-machine", "master-1", "--yes", hosts=LEFT).expect(PAUSED)
+            assert "no machine API made master-1" in paused.err
+            fab("resume", hosts=LEFT).expect(PAUSED)
+            reinstall(lab.hosts["master-1"])
+            lab.hosts["master-1"].wait_for_ssh()
+            fab("resume", hosts=LEFT).expect(OK)
+            require_one_cluster(lab, THREE, keys)
+
+    def test_a_second_member_that_is_ill_makes_it_refuse(
+        self, make_lab: Callable[..., Lab]
+    ) -> None:
+        lab = make_lab(layout="openshift4", hosts=5)
+        with Actor(lab) as actor:
+            lab.hosts["master-1"].power_cut()
+            lab.hosts["master-3"].wipe_etcd()
+            before = uids(actor, *SECRETS), uids(actor, *MACHINES), lab.members("master-0")
+            refused = fab("replace-machine", "master-1", "--yes").expect(REFUSED)
+            assert "fab rescue-node master-3" in refused.err
+            assert (
+                uids(actor, *SECRETS),
+                uids(actor, *MACHINES),
+                lab.members("master-0"),
+            ) == before
