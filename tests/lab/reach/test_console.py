@@ -48,10 +48,11 @@ def heal_but_ssh(lab: Lab) -> None:
         host.cut_network(ports=[22])
 
 
-def make_plan(person: Person) -> str:
-    """Plan on the survivor, from what is on the stick; the plan's short ID."""
-    said = person.type(f"rescue-agent plan --stick {STICK} --output text", at="master-0")
-    found = re.search(r"^Plan ([0-9a-f]{12}): reseed", said, re.M)
+def make_plan(person: Person, recipe: str, target: str = "") -> str:
+    """Plan at master-0, from what is on the stick; the plan's short ID."""
+    words = f"rescue-agent plan {target} --stick {STICK} --output text"
+    said = person.type(words, at="master-0")
+    found = re.search(rf"^Plan ([0-9a-f]{{12}}): {recipe}", said, re.M)
     assert found is not None
     assert max(map(len, said.partition("\n")[2].splitlines())) <= 79
     return found[1]
@@ -66,26 +67,6 @@ def survey_all(person: Person) -> None:
     assert "quorum-lost" in told
     assert "Fits: reseed master-0" in told
     assert told.count("a carried file") == 2
-
-
-def begin_and_take_back(person: Person) -> None:
-    """A plan is begun on all three hosts, and taken back at each console."""
-    lab, plan = person.lab, make_plan(person)
-    before = {name: stored(lab.hosts[name]) for name in THREE}
-    apply = f"rescue-agent apply {plan} --stick {STICK} --yes"
-    person.type(apply, PAUSED, at="master-0")
-    assert "is not master-0" in person.type(f"{apply} --host master-0", REFUSED, at="master-1")
-    person.type(apply, PAUSED, at="master-1")
-    person.type(apply, PAUSED, at="master-2")
-    assert not lab.hosts["master-2"].path(MANIFEST).exists()
-    assert "fence) on master-1" in person.type(apply, REFUSED, at="master-0")
-    back = f"rescue-agent rollback {plan} --stick {STICK}"
-    person.type(back, at="master-2")
-    person.type(back, at="master-1")
-    person.type(back, at="master-0")
-    assert {name: stored(lab.hosts[name]) for name in THREE} == before
-    for name in THREE[1:]:
-        export_at_rest(person, name)
 
 
 def newest_container(host: Host) -> str:
@@ -144,9 +125,11 @@ def test_a_whole_rescue_by_consoles_and_a_stick(make_lab: MakeLab, tmp_path: Pat
     person = Person(lab)
     survey_all(person)
     heal_but_ssh(lab)
-    begin_and_take_back(person)
+    plan = make_plan(person, "reseed")
+    there = f"rescue-agent apply {plan} --stick {STICK} --yes --host master-0"
+    assert "is not master-0" in person.type(there, REFUSED, at="master-1")
 
-    way = walk(person, make_plan(person), "master-0", "peers silent", "prejoin")
+    way = walk(person, plan, "master-0", "peers silent", "prejoin")
     assert set(way) == set(THREE)
     require_one_cluster(lab, THREE, keys)
     require_tidy_manifests(lab, THREE)
@@ -196,11 +179,22 @@ def test_one_member_is_replaced_by_consoles_and_a_stick(make_lab: MakeLab) -> No
     export_at_rest(person, "master-1")
     for name in ("master-2", "master-0"):
         person.type(f"rescue-agent export {STICK}", at=name)
-    said = person.type(f"rescue-agent plan master-1 --stick {STICK} --output text")
-    found = re.search(r"^Plan ([0-9a-f]{12}): replace-member", said, re.M)
-    assert found is not None
-    way = walk(person, found[1], "master-1")
+    begin_and_take_back(person, make_plan(person, "replace-member", "master-1"))
+    way = walk(person, make_plan(person, "replace-member", "master-1"), "master-1")
     assert "master-0" in way or "master-2" in way
     require_one_cluster(lab, THREE, keys)
     now = ids(lab, "master-0")
     assert {name for name in now if now[name] != before[name]} == {"master-1"}
+
+
+def begin_and_take_back(person: Person, plan: str) -> None:
+    """The member is fenced at its console, and that is taken back there."""
+    ill = person.lab.hosts["master-1"]
+    before = stored(ill)
+    apply = f"rescue-agent apply {plan} --stick {STICK} --yes"
+    assert "on master-1" in person.type(apply, REFUSED, at="master-0")
+    person.type(apply, PAUSED, at="master-1")
+    assert not ill.path(MANIFEST).exists()
+    person.type(f"rescue-agent rollback {plan} --stick {STICK}")
+    assert stored(ill) == before
+    export_at_rest(person, "master-1")
