@@ -11,7 +11,7 @@ import binascii
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -129,7 +129,7 @@ class InstallCaFiles(Action[CaFilesArgs]):
 
     def prepare(self, ctx: Context, args: CaFilesArgs) -> Data:
         missing = [p for p in self._brought(ctx, args) if not ctx.host.exists(p)]
-        return {"kept": keep(ctx, *missing)}
+        return {"kept": keep(ctx, *missing), "made": _missing_folders(ctx, missing)}
 
     def act(self, ctx: Context, args: CaFilesArgs, undo: Data) -> Data:
         brought = self._brought(ctx, args)
@@ -145,6 +145,20 @@ class InstallCaFiles(Action[CaFilesArgs]):
 
     def undo(self, ctx: Context, args: CaFilesArgs, undo: Data) -> None:
         put_back(ctx, undo["kept"])
+        for folder in reversed(undo["made"]):
+            if ctx.host.is_dir(folder):
+                ctx.host.run(["rmdir", "--ignore-fail-on-non-empty", folder], timeout=10)
+
+
+def _missing_folders(ctx: Context, paths: Iterable[str]) -> list[str]:
+    """Directories that have to be made for these files, each before what is in it."""
+    found: set[str] = set()
+    for path in paths:
+        folder = os.path.dirname(path)
+        while not ctx.host.exists(folder):
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(found)
 
 
 def _require_ca_path(path: str, source: str) -> None:

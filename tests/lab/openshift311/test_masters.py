@@ -153,7 +153,7 @@ def test_a_master_is_retired(make_lab: MakeLab, tmp_path: Path) -> None:
     assert "haproxy does not take" in told
     fab("rollback", "--yes").expect(OK)
     assert lab.lb.read(layout.HAPROXY).decode() == broken
-    assert not lab.hosts["master-1"].path("/etc/etcd/ca/ca.key").exists()
+    assert not lab.hosts["master-1"].path("/etc/etcd/ca").exists()
     assert inventory.read_text() == INVENTORY
     lab.lb.write(layout.HAPROXY, before, 0o644)
 

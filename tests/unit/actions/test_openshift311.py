@@ -92,8 +92,13 @@ def test_ca_files_go_to_the_next_master_and_back(tmp_path: Path) -> None:
     assert {p: (root / p[1:]).read_text() for p in CA} == CA
     assert (root / "etc/etcd/ca/ca.key").stat().st_mode & 0o777 == 0o600
     assert "key" not in json.dumps(undo).replace(".key", "")
+    assert undo["made"] == [
+        "/etc/etcd/ca", "/etc/etcd/generated_certs", "/etc/etcd/generated_certs/etcd-m1",
+    ]  # fmt: skip
     action.undo(target, args, undo)
     assert not any((root / p[1:]).exists() for p in CA)
+    ran = [said.split()[-1] for said in target.host.ran]  # type: ignore[attr-defined]
+    assert ran == undo["made"][::-1]
 
 
 def test_other_ca_files_are_never_replaced(tmp_path: Path) -> None:
