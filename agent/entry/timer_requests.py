@@ -79,7 +79,9 @@ def timer_run(host: Host, args: dict[str, Any], say: Say) -> Any:
     from agent.actions.timer.unit_files import show, systemctl
     from agent.actions.timer.units import SERVICE
 
-    before = show(host, SERVICE, "InvocationID").get("InvocationID", "")
+    found = show(host, SERVICE, "InvocationID", "ActiveState")
+    # One that is at work already is not started a second time: that one will do.
+    before = "" if found.get("ActiveState") == "activating" else found.get("InvocationID", "")
     systemctl(host, "start", "--no-block", SERVICE)
 
     def probe() -> tuple[bool, str]:
