@@ -272,6 +272,7 @@ _SUDO_SAYS = (
 def _no_start(host: str, said: str, error: Exception, seconds: float) -> RescueError:
     """Why nothing was heard of the bootstrap, as far as stderr tells."""
     said = said.replace(_PROMPT, "").strip()
+    said = "" if said == "{}" else said  # the shell's own first word
     for pattern, seen, next in _SUDO_SAYS:
         if re.search(pattern, said):
             return Refused(f"{host}: {seen}: {said[-300:]}", "the agent needs root", next)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import Any
 
-from agent.errors import Refused, plain
+from agent.errors import Refused, Unreachable, plain
 from coordinator.channel import Messages
 from coordinator.onhost.code import install_line
 from coordinator.runtime_file import RuntimeFile, find_runtime
@@ -35,13 +35,24 @@ def take_along(
     _tell(host, found, runtime)
     _send(stream, install_line(runtime))
     while True:
-        message = messages.next(STEP_TIMEOUT)
+        message = _next(host, messages)
         if "error" in message:
             return message
         if message.get("send") == "code":
             stream.write(code, STEP_TIMEOUT)
             return None
         _send(stream, _part(runtime, message, messages))
+
+
+def _next(host: str, messages: Messages) -> dict[str, Any]:
+    try:
+        return messages.next(STEP_TIMEOUT)
+    except Unreachable:
+        raise Unreachable(
+            f"{host}: the line broke while the interpreter was on its way there",
+            "what came of it is not used; the next run sends it again",
+            "the same command again, once the host answers",
+        ) from None
 
 
 def _tell(host: str, found: str, runtime: RuntimeFile) -> None:

@@ -188,7 +188,7 @@ def test_a_power_cut_in_the_middle_of_its_way(make_lab: MakeLab) -> None:
     for each in runs:
         each.end().expect(OK)
     assert is_whole(str(home))
-    assert not agent_pids(host)
+    wait_until(lambda: not agent_pids(host), 20, "the agents' end")
 
 
 # ---- every recipe --------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import threading
 import time
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Unreachable
 from coordinator.agent_file import AgentFile
-from coordinator.channel import Channel
+from coordinator.channel import Channel, Messages
 from coordinator.delivery import host_command, open_channel, start_code
 from coordinator.hosts import HostSpec
+from coordinator.onhost import carry
 from coordinator.onhost.code import install_line
 from coordinator.runtime_file import RuntimeFile
 from tests.unit.coordinator.onhost.conftest import runtimes
@@ -74,6 +78,29 @@ def test_an_interrupted_one_leaves_nothing_that_has_the_name(
     with opened(agent_file, state) as channel:
         assert channel.call("echo", {}) == {}
     assert runtimes(state) == [carried.tree_id]
+
+
+def test_a_line_that_breaks_on_the_way_is_said(
+    bare: Path, tmp_path: Path, agent_file: AgentFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = carry._part
+
+    def killed_first(runtime: RuntimeFile, message: dict[str, str], messages: Messages) -> bytes:
+        for path in Path("/proc").glob("[0-9]*"):  # as a power cut would, with its shell
+            with contextlib.suppress(OSError):
+                if os.readlink(path / "cwd") == "/" and "eval" in (path / "cmdline").read_text():
+                    environ = (path / "environ").read_bytes()
+                    if str(tmp_path).encode() in environ:
+                        os.kill(int(path.name), signal.SIGKILL)
+        return part(runtime, message, messages)
+
+    monkeypatch.setattr(carry, "_part", killed_first)
+    monkeypatch.setenv("MARK", str(tmp_path))
+    with pytest.raises(Unreachable, match="the line broke while") as caught:
+        opened(agent_file, tmp_path / "state")
+    assert "again" in caught.value.next
+    monkeypatch.setattr(carry, "_part", part)
+    opened(agent_file, tmp_path / "state").close()
 
 
 @pytest.mark.parametrize("boot", ["this", "00000000"])
