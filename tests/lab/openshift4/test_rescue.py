@@ -1,0 +1,143 @@
+"""Rescues on hosts in OpenShift 4's layout: the operator brings members back, the API can wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab.evidence import quarantined, require_one_cluster, seed_keys, tree, wait_for_keys
+from tests.lab.host import Host
+from tests.lab.lab import Lab
+from tests.lab.openshift4.actor import Actor
+from tests.lab.openshift4.layout import MANIFEST, RESOURCES
+from tests.lab.operator import OK, PAUSED, REFUSED, fab, start_fab
+
+DATA = "/var/lib/etcd"
+THREE = ("master-0", "master-1", "master-2")
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    """Three fresh hosts in OpenShift's layout."""
+    return make_lab(layout="openshift4")
+
+
+def guard_of(actor: Actor) -> object:
+    etcd = actor.get("etcds.operator.openshift.io", "cluster")
+    assert etcd is not None
+    return etcd["spec"].get("unsupportedConfigOverrides")
+
+
+def revision_of(host: Host) -> str:
+    text = host.read(MANIFEST).decode()
+    return text.split('"revision":"', 1)[1].split('"', 1)[0]
+
+
+def contents(host: Host, inside: str) -> dict[str, str]:
+    """File → hash, whatever its times are."""
+    found = {n: v.split() for n, v in tree(host, inside).items()}
+    return {name: words[-1] for name, words in found.items() if len(words) == 4}
+
+
+def log_of(host: Host, inside: str) -> dict[str, str]:
+    """File → hash of a write-ahead log; the database is written to by every attempt at a start."""
+    return {n: v for n, v in contents(host, inside).items() if n.endswith(".wal")}
+
+
+def api(lab: Lab, verb: str) -> None:
+    """Stop or start the API server of every host."""
+    for host in lab.hosts.values():
+        host.run(["systemctl", verb, "lab-api"])
+
+
+def test_a_crash_looping_pod_is_left_to_the_operator(lab: Lab) -> None:
+    keys = seed_keys(lab)
+    with Actor(lab, guard=True, machine_api=False) as actor:
+        broken = lab.hosts["master-2"]
+        old = {s["metadata"]["name"]: s["metadata"]["uid"]
+               for s in actor.list("secrets", "openshift-etcd")}  # fmt: skip
+        broken.crash_etcd()
+        damaged = log_of(broken, f"{DATA}/member")
+
+        # The operator's machine goes away in the middle; the plan is on the hosts.
+        run = start_fab("rescue-node", "master-2", "--yes")
+        run.wait_for("ok master-.: force redeployment")
+        run.kill()
+        ended = fab("resume").expect(OK)
+        assert ended.result["serving"] == 3
+
+        require_one_cluster(lab, THREE, keys)
+        assert log_of(broken, str(quarantined(broken)[-1])) == damaged
+        assert guard_of(actor) is None
+        new = {s["metadata"]["name"]: s["metadata"]["uid"]
+               for s in actor.list("secrets", "openshift-etcd")}  # fmt: skip
+        changed = {name for name in old if new.get(name) != old[name]}
+        assert changed == {f"etcd-{r}-master-2" for r in ("peer", "serving", "serving-metrics")}
+        assert len({revision_of(host) for host in lab.hosts.values()}) == 1
+        sets = [h for h in THREE if lab.hosts[h].path("/var/lib/etcd-rescue/backups").is_dir()]
+        assert len(sets) == 1
+        assert not lab.hosts["master-2"].path("/var/lib/etcd-rescue/fence.json").exists()
+
+
+def test_a_lost_quorum_comes_back_with_the_api_down(lab: Lab) -> None:
+    keys = seed_keys(lab)
+    with Actor(lab, guard=True, machine_api=False) as actor:
+        api(lab, "stop")
+        lab.hosts["master-1"].crash_etcd()
+        lab.hosts["master-2"].wipe_etcd()
+        ended = fab("rescue-quorum", "--yes", hosts="master-0").expect(PAUSED)
+        assert ended.result["put_off"] == ["kubernetes-api"]
+        assert (ended.result["serving"], ended.result["voters"]) == (3, 3)
+        assert "the Kubernetes API does not answer" in ended.err
+        assert "fab resume" in ended.err
+        wait_for_keys(lab, "master-1", keys)
+        before = revision_of(lab.hosts["master-0"])
+
+        api(lab, "start")
+        fab("resume").expect(OK)
+        assert guard_of(actor) is None
+        assert {revision_of(host) for host in lab.hosts.values()} != {before}
+        require_one_cluster(lab, THREE, keys)
+
+
+LONG = "ETCD_RESCUE_LAB_LONG"
+"""Set in the environment: also what differs from another test by little."""
+
+only_long = pytest.mark.skipif(not os.environ.get(LONG), reason=f"only where {LONG} is set")
+
+
+@pytest.mark.parametrize("whose", [pytest.param("ours", marks=only_long), "openshift's"])
+def test_a_set_in_openshifts_layout_is_restored(lab: Lab, tmp_path: Path, whose: str) -> None:
+    keys = seed_keys(lab)
+    with Actor(lab, machine_api=False):
+        done = fab("backup-master", "master-1", "--to", str(tmp_path)).expect(OK).result
+        found = Path(done["path"])
+        assert sorted(p.name.split("_")[0] for p in found.iterdir()) == [
+            "SHA256SUMS", "snapshot", "static",
+        ]  # fmt: skip
+        assert lab.hosts["master-1"].path(done["directory"]).is_dir()
+        later = lab.put_keys(20, prefix="/later/")
+        if whose == "openshift's":  # it writes no sums
+            (found / "SHA256SUMS").unlink()
+        refused = fab("restore", str(found), "--yes").expect(REFUSED)
+        assert "--discard" in refused.err
+        for host in lab.hosts.values():
+            host.wipe_etcd()
+        lost = lab.hosts["master-0"].path(f"{RESOURCES}/kube-scheduler-pod-6")
+        kept = contents(lab.hosts["master-0"], f"{RESOURCES}/kube-scheduler-pod-6")
+        lab.hosts["master-0"].run(["rm", "-r", f"{RESOURCES}/kube-scheduler-pod-6"])
+
+        run = start_fab("restore", str(found), "--yes", "--on", "master-0", hosts="master-0")
+        run.wait_for("ok master-0: relocate data")
+        run.kill()
+        fab("resume").expect(OK)
+        require_one_cluster(lab, THREE, keys)
+        assert not set(later) & set(lab.get_all())
+        assert lost.is_dir()
+        assert contents(lab.hosts["master-0"], f"{RESOURCES}/kube-scheduler-pod-6") == kept
+
+        again = fab("restore", str(found), "--yes").expect(REFUSED)  # what serves is not discarded
+        assert "--discard" in again.err
