@@ -135,7 +135,8 @@ class TestLongStories:
         lab = make_lab(layout="openshift4", hosts=5)
         with Actor(lab) as actor:
             lab.hosts["master-1"].power_cut()
-            lab.hosts["master-3"].wipe_etcd()
+            lab.hosts["master-3"].crash_etcd()
+            wait_until(lambda: not lab.is_healthy("master-3"), 30, "the end of its etcd")
             before = uids(actor, *SECRETS), uids(actor, *MACHINES), lab.members("master-0")
             refused = fab("replace-machine", "master-1", "--yes").expect(REFUSED)
             assert "fab rescue-node master-3" in refused.err
