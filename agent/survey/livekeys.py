@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agent.host import Host
 from agent.etcd import protobuf
+from agent.host import Host
 from agent.survey.bbolt import Database, Element, Page
 from agent.survey.schema import parse_revision
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Optional
 
+from agent.etcd import protobuf
 from agent.host import Host
 from agent.model.facts import Alarm, Damage, DbFacts, Member
-from agent.etcd import protobuf
 from agent.survey.bbolt import Bucket, Database
 from agent.survey.positioned import DamagedAt
 

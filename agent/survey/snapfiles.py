@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
+from agent.etcd import protobuf
 from agent.host import Host
 from agent.model.facts import Damage
-from agent.etcd import protobuf
 from agent.survey import crc32c
 from agent.survey.positioned import DamagedAt, PositionedFile
 from agent.survey.wal import Position

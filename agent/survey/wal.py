@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
+from agent.etcd import protobuf
 from agent.host import Host
 from agent.model.facts import Damage, WalFacts
-from agent.etcd import protobuf
 from agent.survey import wal_record
 from agent.survey.positioned import DamagedAt, PositionedFile
 from agent.survey.wal_record import Record, Segment

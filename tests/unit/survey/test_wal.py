@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.etcd import protobuf
 from agent.host import Host
 from agent.model.facts import WalFacts
-from agent.etcd import protobuf
 from agent.survey import crc32c, wal_record
 from agent.survey.wal import read_wal, segment_names
 from tests.unit.survey.make_wal import CLUSTER, MEMBER, WalMaker, frame, numbers, small_log, text
