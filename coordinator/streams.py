@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import time
 from collections import deque
@@ -126,11 +125,6 @@ class ProcessStream:
                 view = view[os.write(self._stdin, view) :]
             elif not readable:
                 raise TimeoutError
-
-    def interrupt(self) -> None:
-        """Do to the process what Ctrl-C would."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
 
     def wait(self, timeout: float) -> int | None:
         """The exit code of the process; None where it has not ended within `timeout` seconds."""

@@ -8,15 +8,17 @@ may read logs; what an agent says may be a key.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from agent.errors import Refused
+from agent.errors import Refused, Unreachable
 from coordinator.hosts import HostSpec
 from coordinator.streams import ByteStream, ProcessStream
 from coordinator.transports.line import PROGRAM, PYTHON_ARGS, CommandLine
@@ -29,7 +31,8 @@ _START_SECONDS = 60
 _ASK_SECONDS = 15.0
 _CANNOT_START = "is unable to start due to an error"
 _END_SECONDS = 15.0
-_STEP = 0.25
+_STEP = 0.1
+_MAX_SAID = 1 << 16
 _PYTHON = ("python3", *PYTHON_ARGS.split(), PROGRAM)
 _HOLD = ("rescue-agent", "hold")
 logger = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ class Pod:
         self._tool, self.host = tool, host
         self.lost = False
         self._require_ready()
-        self._debug = ProcessStream(tool.debug(host, _HOLD))
+        self._debug = _Client(tool.debug(host, _HOLD))
         try:
             self.name = self._made()
             if not tool.is_oc:
@@ -63,33 +66,30 @@ class Pod:
         """Interrupt oc, which then removes the pod, and not the namespace it may have made."""
         self._debug.interrupt()
         self._debug.wait(_END_SECONDS)
-        made = self._tool.made(self._debug.errors()) if self._tool.is_oc else None
+        made = self._tool.made(self._debug.said()[1]) if self._tool.is_oc else None
         if made and made.namespace != self._tool.wish.namespace:
             _run(self._tool.delete_namespace(made), _END_SECONDS)
         self._debug.close()
 
     def _made(self) -> PodName:
         """The pod's name, once it is made; with oc, once it is ready."""
-        said, deadline = b"", time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            data: bytes | None = None
-            with contextlib.suppress(TimeoutError):
-                data = self._debug.read(_STEP)
-            said += data or b""
-            told = self._debug.errors()
-            name = self._tool.made(told if self._tool.is_oc else said.decode(errors="replace"))
-            if name and (READY in said or not self._tool.is_oc):
+            has_ended = self._debug.wait(_STEP) is not None
+            out, err = self._debug.said()
+            name = self._tool.made(err if self._tool.is_oc else out)
+            if name and (READY.decode() in out or not self._tool.is_oc):
                 return name
-            if data == b"" or _CANNOT_START in told:
-                raise failed(self.host, self._tool, told or said.decode(errors="replace"))
-        raise failed(self.host, self._tool, self._debug.errors() or "it is not ready")
+            if has_ended or _CANNOT_START in err:
+                raise failed(self.host, self._tool, err or out)
+        raise failed(self.host, self._tool, self._debug.said()[1] or "it is not ready")
 
     def _wait(self) -> None:
         argv = self._tool.wait(self.name, _START_SECONDS)
         code, said = _run(argv, _START_SECONDS + _ASK_SECONDS)
         if code != 0:
             _run(self._tool.delete(self.name), _END_SECONDS)
-            raise failed(self.host, self._tool, f"{self._debug.errors()}\n{said}")
+            raise failed(self.host, self._tool, f"{self._debug.said()[1]}\n{said}")
 
     def exec(self) -> ByteStream:
         """Start the Python that waits for the bootstrap in the pod."""
@@ -115,6 +115,46 @@ class Pod:
             else:
                 logger.warning("%s: pod %s is left there: %s", self.host, self.name.name, said)
         self._debug.close()
+
+
+class _Client:
+    """The client that makes a pod. It outlives us, and then removes the pod that has ended.
+
+    What it says goes into files: a pipe that nobody reads would end it before it has removed it.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (see close)
+        try:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=self._files[0], stderr=self._files[1],
+                start_new_session=True,  # Ctrl-C is for the coordinator
+            )  # fmt: skip
+        except OSError as error:
+            self.close()
+            raise Unreachable(f"cannot start {argv[0]}: {error.strerror}") from None
+
+    def said(self) -> tuple[str, str]:
+        """What stdout and stderr have, from their beginning."""
+        out, err = (os.pread(file.fileno(), _MAX_SAID, 0) for file in self._files)
+        return out.decode(errors="replace"), err.decode(errors="replace")
+
+    def wait(self, timeout: float) -> int | None:
+        """The exit code; None where it has not ended within `timeout` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def interrupt(self) -> None:
+        """Do to it what Ctrl-C would."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """Let go of what it says; it is not ended."""
+        for file in self._files:
+            file.close()
 
 
 class _Inside(ProcessStream):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from coordinator.streams import ByteStream, LineReader
 from coordinator.transports.pod import PodLine, Pods
 from coordinator.transports.pod_tools import PodWish
 
+ROOT = Path(__file__).parents[4]
 # One directory: pods (a file each while it lives), and a log of what the client was asked. A pod
 # lives until the last process that was started in it has ended, as `rescue-agent hold` sees to.
 CLIENT = """\
@@ -38,6 +41,7 @@ elif verb == "debug":
     print("etcd-rescue: ready; this pod ends by itself", flush=True)
     while not (pod / "came").exists() or len(list(pod.iterdir())) > 1:
         time.sleep(0.01)
+    print("Removing debug pod ...", file=sys.stderr, flush=True)
     (pod / "came").unlink()
     pod.rmdir()
 elif verb == "exec":
@@ -135,6 +139,34 @@ def test_a_pod_that_is_gone_is_not_used_again(here: Path, pods: Pods) -> None:
     again.close()
     stream.close()
     line.close()
+
+
+OURS = """
+import sys, time
+from coordinator.hosts import HostSpec
+from coordinator.streams import LineReader
+from coordinator.transports.pod import PodLine, Pods
+from coordinator.transports.pod_tools import PodWish
+line = PodLine(Pods(PodWish("r/i:1", tool=sys.argv[1])), HostSpec("m0"))
+stream = line.start(lambda _: "")
+print(LineReader(stream, "m0").line(20), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_pod_is_removed_when_we_are_killed(here: Path) -> None:
+    ours = subprocess.Popen(
+        [sys.executable, "-c", OURS, str(here / "oc")], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert ours.stdout is not None
+    assert b"{}" in ours.stdout.readline()
+    assert living(here)
+    ours.kill()
+    ours.wait()
+    deadline = time.monotonic() + 20
+    while living(here) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert living(here) == []
 
 
 def test_without_an_api_no_pod_is_asked_for(here: Path, pods: Pods) -> None:
