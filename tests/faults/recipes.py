@@ -266,6 +266,9 @@ ROWS = (
 WITHOUT_A_ROW = {
     "retire-master": "it needs OpenShift 3.11 and a load balancer; its own lab takes it back",
     "restore-master-files": "one small file a step, placed as certificates are, which have rows",
+    "install-timer": "no etcd is stopped or touched: a few files of ours, put back one by one",
+    "remove-timer": "the same, the other way round",
+    "replace-machine": "it needs OpenShift 4 and its API; its own lab kills agent and coordinator",
     "clear-alarm": "only preflight, looks and requests to etcd: no file of the host is changed",
 }
 """Recipe -> why it has no row."""
