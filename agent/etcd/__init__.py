@@ -1,1 +1,1 @@
-"""etcd's v3 API as a client: the JSON gateway, the peer port, and the node's own etcdctl."""
+"""etcd's v3 API as a client: its JSON gateway, gRPC where that is off, and the peer port."""
