@@ -27,7 +27,8 @@ class Reader:
 
     repair: makes the file's checksums right again. covered: the parts of a sample of which every
     bit is under a checksum; where one is flipped, the answer is an error, or `is_warned`, or what
-    `like` allows of the answer to the sample.
+    `like` allows of the answer to the sample. flips: how many flipped bits are certain to be
+    noticed: tar's checksum is a sum, in which two can make up for each other.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Reader:
     covered: Optional[Callable[[bytes], Ranges]] = None
     is_warned: Callable[[Any], bool] = lambda answer: False
     like: Callable[[Any, Any], bool] = lambda answer, whole: bool(answer == whole)
+    flips: int = 3
 
     def samples(self, corpus: Corpus) -> Sequence[bytes]:
         """What to begin with."""

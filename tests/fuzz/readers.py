@@ -236,11 +236,8 @@ def _archive_covered(sample: bytes) -> Ranges:
     """A packed archive behind gzip's own header, which holds a time; else the headers."""
     if sample[:2] == b"\x1f\x8b":
         return [(10, len(sample))]
-    return [(at, at + 512) for at in range(0, len(sample), 512) if sample[at + 257 : at + 262] == b"ustar"]  # fmt: skip  # noqa: E501
-
-
-def _archive_like(answer: Any, whole: Any) -> bool:
-    return bool(answer == whole)
+    blocks = range(0, len(sample), 512)
+    return [(at, at + 512) for at in blocks if sample[at + 257 : at + 262] == b"ustar"]
 
 
 def _cluster(data: bytes) -> Any:
@@ -325,7 +322,8 @@ READERS = {
                like=_is_all_but_last),
         Reader("plan", "plan", _plan, (UsageError,), repair.plan, _all),
         Reader("lock", "lock", _lock, (Damaged,)),
-        Reader("archive", "tar", _archive, (Damaged, Refused), repair.tar, _archive_covered),
+        Reader("archive", "tar", _archive, (Damaged, Refused), repair.tar, _archive_covered,
+               flips=1),
         Reader("cluster.yaml", "cluster", _cluster, (UsageError,)),
         Reader("certificate", "certificate", _certificate, ()),
         Reader("log", "log", _log, ()),

@@ -62,7 +62,7 @@ def read_flipped(reader: Reader, sample: bytes, bits: Sequence[int], tally: Tall
     assert reader.covered
     places = [at for start, end in reader.covered(sample) for at in range(start, end)]
     data = bytearray(sample)
-    for bit in dict.fromkeys(number % (8 * len(places)) for number in bits):
+    for bit in dict.fromkeys(number % (8 * len(places)) for number in bits[: reader.flips]):
         data[places[bit // 8]] ^= 1 << bit % 8
     with deadline():
         reader.try_flipped(sample, bytes(data))

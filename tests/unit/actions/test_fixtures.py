@@ -41,7 +41,7 @@ REFUSED = {
     "kubeadm-etcd/38-": "not a readable YAML",
     "kubeadm-etcd/39-": "not a v1 Pod",
     "kubespray-env/02-": "looks like a comment and is part of the value",
-    "ocp311-pods/01-": "starts a shell script",
+    "ocp311-pods/01-": "starts no etcd",
     "ocp311-pods/02-": "no container of this pod runs etcd",
     "ocp311-pods/04-": "no container of this pod runs etcd",
     "ocp311-pods/06-": "not a v1 Pod",

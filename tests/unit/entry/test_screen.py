@@ -27,7 +27,9 @@ def test_what_a_person_reads_fits_a_serial_console(
     for text in told:
         assert text.isascii(), text
         assert max(map(len, text.splitlines())) <= 79, text
-        assert "fab " not in text.replace("fab import", "")
+        for elsewhere in ("fab import", "fab restore SNAPSHOT"):  # typed on the operator's machine
+            text = text.replace(elsewhere, "")
+        assert "fab " not in text
 
 
 @pytest.mark.parametrize(
