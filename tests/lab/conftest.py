@@ -19,6 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Go into an enclosure before anything is collected."""
     global _obstacle
     config.addinivalue_line("markers", "kubeadm: runs where KUBEADM names a kubeadm program")
+    config.addinivalue_line("markers", "wide(variable): only where it is set, by a target of make")
     if enclosure.is_enclosed() or config.option.collectonly:
         return
     _obstacle = setup.obstacle() or _build()
@@ -46,10 +47,15 @@ def _say(message: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a program that the lab cannot make; docs/lab.md names it."""
-    absent = (
-        [] if os.environ.get("KUBEADM") else [i for i in items if i.get_closest_marker("kubeadm")]
-    )
+    """Leave out what needs a program that the lab cannot make, and what was not asked for."""
+
+    def is_absent(item: pytest.Item) -> bool:
+        wide = item.get_closest_marker("wide")
+        if item.get_closest_marker("kubeadm") and not os.environ.get("KUBEADM"):
+            return True
+        return wide is not None and not os.environ.get(wide.args[0])
+
+    absent = [item for item in items if is_absent(item)]
     items[:] = [item for item in items if item not in absent]
     config.hook.pytest_deselected(items=absent)
 

@@ -26,16 +26,19 @@ def etcdctl(*words: str, host: str = "") -> Ended:
 
 
 def fill(lab: Lab) -> dict[str, bytes]:
-    """Overwrite the same keys until etcd has no space; what it accepted last."""
-    kept: dict[str, bytes] = {}
+    """Overwrite the same keys until etcd has no space; what it then holds.
+
+    That may be what it has just refused: the write that crosses the quota is applied, and answered
+    with the error all the same (etcd server/etcdserver/apply.go: quotaApplierV3).
+    """
     for number in range(100):
         try:
             pairs = {f"/fill/{i:03d}": f"{number:04d}".encode() * 2500 for i in range(50)}
             lab.client("master-0", timeout=30).put_many(pairs.items())
         except EtcdUnavailable as error:
             assert "space exceeded" in str(error)  # noqa: PT017 - what the filling is for
-            return kept
-        kept = pairs
+            held = lab.get_all("master-0")
+            return {key: value for key, value in held.items() if key.startswith("/fill/")}
     raise AssertionError("the quota was never reached")
 
 

@@ -30,6 +30,14 @@ NEVER = {
     "lift_fence": "it is only a note, and may be given up",
     "preflight": "it only looks",
     "check_ca_files": "it only looks",
+    "check_api": "it only looks",
+    "await_member": "it only looks",
+    "wait_etcd_rollout": "it only looks",
+    "wait_machine": "it only looks",
+    "wait_control_plane": "it only looks",
+    "take_backup_set": "it reads, and writes a directory of its own",
+    "install_timer": "it has nothing to do with the state of etcd",
+    "remove_timer": "it has nothing to do with the state of etcd",
     "unguard_peers": "it takes away what only it knows of",
     "guard_peers": "where etcd listens it does nothing, which is tested here too",
     "restart_control_plane": "what it restarts keeps no data; a host without etcd needs it as well",
@@ -84,6 +92,13 @@ SERVING: dict[str, Wrong] = {
     "park_master": Wrong(),
     "verify_endpoints": Wrong({"gone": ["10.77.0.99"]}),
     "place_master_file": Wrong({"path": "/root/x", "source": "/root/y", "sha256": "0" * 64}),
+    # A host that is none of OpenShift 4.
+    "force_redeployment": Wrong({"reason": "x"}),
+    "set_quorum_guard": Wrong({"enabled": False}),
+    "delete_member_secrets": Wrong({"node": "x"}),
+    "delete_machine": Wrong({"name": "x", "uid": "x", "node": "x"}),
+    "apply_machine": Wrong({"machine": {}, "replaces": "x"}),
+    "restore_static_resources": Wrong({"archive": "/root/none.tar.gz", "sha256": "0" * 64}),
 }
 
 # While etcd is stopped and its definition parked.
@@ -91,6 +106,7 @@ STOPPED: dict[str, Wrong] = {
     "park_definition": Wrong({"path": MANIFEST}),
     "unpark_definition": Wrong(FILE),
     "wait_serving": Wrong(),
+    "wait_peer_port": Wrong(),
     "install_data": Wrong(),
     "seed_cluster": Wrong(),
     "prejoin": Wrong({"sources": ["https://10.77.0.10:2379"]}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,13 +102,9 @@ def test_a_lost_quorum_comes_back_with_the_api_down(lab: Lab) -> None:
         require_one_cluster(lab, THREE, keys)
 
 
-LONG = "ETCD_RESCUE_LAB_LONG"
-"""Set in the environment: also what differs from another test by little."""
-
-only_long = pytest.mark.skipif(not os.environ.get(LONG), reason=f"only where {LONG} is set")
-
-
-@pytest.mark.parametrize("whose", [pytest.param("ours", marks=only_long), "openshift's"])
+@pytest.mark.parametrize(
+    "whose", [pytest.param("ours", marks=pytest.mark.wide("LAB_OPENSHIFT4")), "openshift's"]
+)
 def test_a_set_in_openshifts_layout_is_restored(lab: Lab, tmp_path: Path, whose: str) -> None:
     keys = seed_keys(lab)
     with Actor(lab, machine_api=False):

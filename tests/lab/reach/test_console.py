@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -168,7 +167,7 @@ def _the_operator_learns_of_it(lab: Lab, person: Person, folder: Path) -> None:
     assert fab("diagnose", *words, hosts="").expect(OK).result["state"] == "healthy"
 
 
-@pytest.mark.skipif(not os.environ.get("LAB_CONSOLE"), reason="LAB_CONSOLE=all")
+@pytest.mark.wide("LAB_CONSOLE")
 def test_one_member_is_replaced_by_consoles_and_a_stick(make_lab: MakeLab) -> None:
     lab = make_lab(hosts=3, kubelet=SLOW)
     keys, before, ill = seed_keys(lab), ids(lab, "master-0"), lab.hosts["master-1"]

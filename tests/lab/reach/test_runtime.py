@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,16 +192,10 @@ def test_a_power_cut_in_the_middle_of_its_way(make_lab: MakeLab) -> None:
 
 # ---- every recipe --------------------------------------------------------------------------------
 
-WIDE = [
-    (kind, layout)
-    for kind in KINDS
-    if kind != "host"
-    for layout in ("kubeadm", "systemd")
-    if os.environ.get("LAB_PYTHONS") == "all"
-]
+WIDE = [(kind, layout) for kind in KINDS if kind != "host" for layout in ("kubeadm", "systemd")]
 
 
-@pytest.mark.skipif(not WIDE, reason="make lab-pythons")
+@pytest.mark.wide("LAB_PYTHONS")
 @pytest.mark.parametrize("kind", ["host", "none"])
 def test_every_recipe_on_debian_11(make_lab: MakeLab, kind: str) -> None:
     """Python 3.9 of its own, then none: on an older libc than the runtime's."""
@@ -216,7 +209,7 @@ def test_every_recipe_on_debian_11(make_lab: MakeLab, kind: str) -> None:
     assert program == "/usr/bin/python3.9" or kind == "none"
 
 
-@pytest.mark.skipif(not WIDE, reason="make lab-pythons")
+@pytest.mark.wide("LAB_PYTHONS")
 @pytest.mark.parametrize(("kind", "layout"), WIDE)
 def test_every_recipe(make_lab: MakeLab, kind: str, layout: str) -> None:
     more = {"conf": CONFS[0]} if layout == "systemd" else {}

@@ -25,9 +25,10 @@ STAMP = f"/var/lib/systemd/timers/stamp-{TIMER}"
 
 
 def sets(host: Host) -> list[str]:
-    """The names of the scheduled sets, the oldest first: each has its time in it."""
+    """The names of the scheduled sets, the oldest first; names of one second are in any order."""
     folder = host.path(SETS)
-    return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    found = sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns) if folder.is_dir() else []
+    return [path.name for path in found]
 
 
 def metrics(host: Host) -> dict[str, float]:
