@@ -21,24 +21,30 @@ PKI = "/etc/kubernetes/pki/etcd"
 DATA = "/var/lib/etcd"
 
 
+def _etcd_containers(host: Host) -> list[dict[str, Any]]:
+    """Those of etcd, the newest first; none while containerd itself is starting after a boot."""
+    label = "io.kubernetes.container.name=etcd"
+    listed = host.run(["crictl", "ps", "-a", "--label", label, "-o", "json"], check=False)
+    if listed.returncode != 0:
+        assert "containerd.sock" in listed.stderr, listed.stderr
+        return []
+    found: list[dict[str, Any]] = json.loads(listed.stdout)["containers"]
+    return found
+
+
+def _started_again(container: dict[str, Any]) -> int:
+    return int(container["annotations"].get("io.kubernetes.container.restartCount", "0"))
+
+
 def has_ended(host: Host, times: int) -> bool:
     """Whether etcd's container was started again so often, and the last one has ended."""
-    label = "io.kubernetes.container.name=etcd"
-    listed = host.run(["crictl", "ps", "-a", "--label", label, "-o", "json"]).stdout
-    newest: dict[str, Any] = json.loads(listed)["containers"][0]
-    count = int(newest["annotations"].get("io.kubernetes.container.restartCount", "0"))
-    return count >= times and newest["state"] == "CONTAINER_EXITED"
+    found = _etcd_containers(host)[:1]
+    return any(_started_again(c) >= times and c["state"] == "CONTAINER_EXITED" for c in found)
 
 
 def attempts(host: Host) -> int:
     """How often the kubelet has started etcd's container again."""
-    label = "io.kubernetes.container.name=etcd"
-    listed = host.run(["crictl", "ps", "-a", "--label", label, "-o", "json"]).stdout
-    counts = [
-        int(found["annotations"].get("io.kubernetes.container.restartCount", "0"))
-        for found in json.loads(listed)["containers"]
-    ]
-    return max(counts, default=0)
+    return max(map(_started_again, _etcd_containers(host)), default=0)
 
 
 def crash_loop(host: Host) -> None:
