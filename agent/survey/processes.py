@@ -97,14 +97,23 @@ def url_port(url: str) -> int:
         return 0
 
 
+_AGAIN = 0.05
+"""Seconds before systemd is asked again."""
+
+
 def read_service(host: Host, unit: str, timeout: float = _SERVICE_SECONDS) -> Service:
     """The state of a systemd unit; `active` is "not-found" where systemd knows no such unit.
 
     since: when it became active, else when it last changed. Empty where systemd does not answer.
     """
     booted = host.now() - time.clock_gettime(time.CLOCK_MONOTONIC)
-    # Asked from another pid namespace (a debug pod), systemd drops a connection now and then.
-    shown = _show(host, unit, timeout) or _show(host, unit, timeout)
+    # Asked from another pid namespace (a debug pod), systemd drops a connection now and then, at
+    # once; so what is left of the time is for asking again.
+    deadline = time.monotonic() + timeout
+    shown = _show(host, unit, timeout)
+    while not shown and (left := deadline - time.monotonic()) > 0:
+        time.sleep(_AGAIN)
+        shown = _show(host, unit, max(left, _AGAIN))
     return parse_service(unit, shown, booted)
 
 

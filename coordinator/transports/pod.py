@@ -72,15 +72,19 @@ class Pod:
         self._debug.close()
 
     def _made(self) -> PodName:
-        """The pod's name, once it is made; with oc, once it is ready."""
+        """The pod's name, once it is made; with oc, once it is ready.
+
+        kubectl tells the name before it asks the API to make the pod, and ends when that is done.
+        """
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            has_ended = self._debug.wait(_STEP) is not None
+            code = self._debug.wait(_STEP)
             out, err = self._debug.said()
             name = self._tool.made(err if self._tool.is_oc else out)
-            if name and (READY.decode() in out or not self._tool.is_oc):
+            is_there = READY.decode() in out if self._tool.is_oc else code == 0
+            if name and is_there:
                 return name
-            if has_ended or _CANNOT_START in err:
+            if code is not None or _CANNOT_START in err:
                 raise failed(self.host, self._tool, err or out)
         raise failed(self.host, self._tool, self._debug.said()[1] or "it is not ready")
 
