@@ -97,7 +97,7 @@ SERVING: dict[str, Wrong] = {
     "set_quorum_guard": Wrong({"enabled": False}),
     "delete_member_secrets": Wrong({"node": "x"}),
     "delete_machine": Wrong({"name": "x", "uid": "x", "node": "x"}),
-    "apply_machine": Wrong({"machine": {}, "replaces": "x"}),
+    "apply_machine": Wrong({"machine": {}, "replaces": "x"}, (2, 3)),  # an object is not typed
     "restore_static_resources": Wrong({"archive": "/root/none.tar.gz", "sha256": "0" * 64}),
 }
 
@@ -187,7 +187,7 @@ def order(host: Host, rows: Mapping[str, Wrong], token: int) -> list[dict[str, A
 def words(args: Mapping[str, Any]) -> list[str]:
     """Arguments as they are typed: a list is its name again and again."""
     return [
-        f"{name.replace('_', '-')}={item}"
+        f"{name.replace('_', '-')}={json.dumps(item) if isinstance(item, bool) else item}"
         for name, value in args.items()
         for item in (value if isinstance(value, list) else [value])
     ]

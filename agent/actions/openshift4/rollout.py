@@ -75,6 +75,8 @@ class ForceRedeployment(Action[RedeploymentArgs]):
     def check(self, ctx: Context, args: RedeploymentArgs) -> None:
         if not args.reason:
             raise PreconditionFailed("no reason is given", "each redeployment needs one of its own")
+        with asking(ctx, self.name) as kube:
+            read_etcd(kube)
         if not args.unless_pods:  # else it is seen right before, if it comes to that
             _await_all_members(ctx)
 
