@@ -97,6 +97,9 @@ class ForceRedeployment(Action[RedeploymentArgs]):
             if args.unless_pods:
                 _await_all_members(ctx)
             kube.patch(ETCDS, CLUSTER, {"spec": {"forceRedeploymentReason": args.reason}})
+            # Proved here and not by a look at the pods: those may come and go meanwhile.
+            if not self._is_forced(kube, args):
+                raise StepFailed("the API took the reason, and the object does not have it")
         return {"forced": True, "reason": args.reason}
 
     def _come_by_themselves(self, ctx: Context, kube: Kube, args: RedeploymentArgs) -> bool:
@@ -111,10 +114,6 @@ class ForceRedeployment(Action[RedeploymentArgs]):
             ctx.say(f"{error.seen}: a redeployment is forced")
             return False
         return True
-
-    def prove(self, ctx: Context, args: RedeploymentArgs, undo: Data) -> None:
-        if not self.is_done(ctx, args, undo):
-            raise StepFailed("the API took the reason, and the object does not have it")
 
 
 class WaitEtcdRollout(Action[RolloutArgs]):
