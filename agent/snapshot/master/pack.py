@@ -109,13 +109,25 @@ def _gpg(host: Host, path: str, to: Recipient) -> str:
         raise _no_tool(host, "gpg")
     home = f"{path}.keys"
     host.makedirs(home)
+    try:
+        return _gpg_in(host, program, home, path, to.key)
+    finally:
+        host.discard(home)
+
+
+def _gpg_in(host: Host, program: str, home: str, path: str, key: str) -> str:
     base = [program, "--batch", "--no-tty", "--homedir", home]
-    host.run([*base, "--import"], timeout=60, input=to.key.encode())
-    listed = host.run([*base, "--with-colons", "--fingerprint"], timeout=60).stdout
-    prints = [row.split(":")[9] for row in listed.splitlines() if row.startswith("fpr:")]
-    if not prints:
-        raise CommandFailed("gpg found no public key in what was given as the recipient")
-    words = ["--trust-model", "always", "--recipient", prints[0], "--output", f"{path}.gpg"]
+    words = ["--trust-model", "always", "--output", f"{path}.gpg"]
+    if " 2.0." in host.run([program, "--version"]).stdout.partition("\n")[0]:
+        host.run([*base, "--import"], timeout=60, input=key.encode())
+        listed = host.run([*base, "--with-colons", "--fingerprint"], timeout=60).stdout
+        prints = [row.split(":")[9] for row in listed.splitlines() if row.startswith("fpr:")]
+        if not prints:
+            raise CommandFailed("gpg found no public key in what was given as the recipient")
+        words += ["--recipient", prints[0]]
+    else:  # an import would start a daemon, which stays
+        host.write_atomic(f"{home}/recipient.asc", key.encode())
+        words += ["--no-autostart", "--recipient-file", host.real(f"{home}/recipient.asc")]
     host.run([*base, *words, "--encrypt", path], timeout=3600)
     return f"{path}.gpg"
 
