@@ -6,9 +6,11 @@ from typing import Optional
 
 from agent.actions import splice
 from agent.actions.base import Action, Context, Data, wait_for
-from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import bring_back, current_config, file_hash, parked_for
-from agent.actions.in_manifest_args import InManifestArgs as InManifestArgs
+from agent.actions.in_manifest_args import (
+    InManifestArgs as InManifestArgs,
+)
+from agent.actions.in_manifest_args import note_alone, require_original_kept, was_alone
 from agent.actions.kinds import kind_of
 from agent.actions.openshift311 import seed_in_conf
 from agent.actions.scratch import alone
@@ -50,14 +52,7 @@ class SeedInManifest(Action[InManifestArgs]):
                 next="make a new plan: fab plan",
             )
         splice.add_flag(ctx.host.read_text(parked.path), "force-new-cluster", "true")
-        where = data_places(ctx, DataArgs())
-        kept = [n for n in ctx.host.listdir(where.quarantine) if n.endswith("-member")]
-        if not kept or not ctx.host.is_dir(where.member):
-            raise PreconditionFailed(
-                f"{where.member} is no copy of which the original lies in {where.quarantine}",
-                "--force-new-cluster rewrites the membership; never on the only data there is",
-                "fab resume",
-            )
+        require_original_kept(ctx)
 
     def _is_flagged_copy(self, ctx: Context, path: str, parked: str) -> bool:
         """Say whether the definition in place is this step's own, left by an interruption."""
@@ -79,20 +74,16 @@ class SeedInManifest(Action[InManifestArgs]):
             undo is not None
             and file_hash(ctx.host, args.path) == args.sha256
             and not _flag_in_argv(ctx)
-            and ctx.host.exists(self._proof(ctx))
+            and was_alone(ctx)
         )
-
-    def _proof(self, ctx: Context) -> str:
-        return f"{STATE_DIR}/work/{ctx.plan}-seeded"
 
     def act(self, ctx: Context, args: InManifestArgs, undo: Data) -> Data:
         if _is_sourced(ctx):
             return seed_in_conf.act(ctx, args, undo)
         facts: dict[str, object] = {}
-        if not ctx.host.exists(self._proof(ctx)):
+        if not was_alone(ctx):
             self._run_with_flag(ctx, args, undo, facts)
-            ctx.host.makedirs(f"{STATE_DIR}/work")
-            ctx.host.write_atomic(self._proof(ctx), b"alone\n")
+            note_alone(ctx)
         if ctx.host.exists(args.path) and file_hash(ctx.host, args.path) != args.sha256:
             self._take_flagged_away(ctx, args)
             stop(ctx, args.deadline)

@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import Optional
 
 from agent.actions.base import Context, Data, NoArgs, wait_for
-from agent.actions.data import DataArgs, data_places
 from agent.actions.definitions import bring_back, current_config, parked_for
 from agent.actions.edits import EditDefinition
-from agent.actions.in_manifest_args import InManifestArgs
+from agent.actions.in_manifest_args import (
+    InManifestArgs,
+    note_alone,
+    require_original_kept,
+    was_alone,
+)
 from agent.actions.kind import Flags
 from agent.actions.kinds import kind_of
 from agent.actions.scratch import alone
@@ -57,10 +61,10 @@ def check(ctx: Context, args: InManifestArgs) -> None:
                 "rescue-agent clear-force-new-cluster",
             )
         return
-    if not ctx.host.exists(_proof(ctx)):
+    if not was_alone(ctx):
         require_stopped(ctx)
         _require_same(ctx, args, parked.path)
-    _require_copy(ctx)
+    require_original_kept(ctx)
 
 
 def _is_ours(ctx: Context) -> bool:
@@ -76,17 +80,6 @@ def _require_same(ctx: Context, args: InManifestArgs, place: str) -> None:
         )
 
 
-def _require_copy(ctx: Context) -> None:
-    where = data_places(ctx, DataArgs())
-    kept = [n for n in ctx.host.listdir(where.quarantine) if n.endswith("-member")]
-    if not kept or not ctx.host.is_dir(where.member):
-        raise PreconditionFailed(
-            f"{where.member} is no copy of which the original lies in {where.quarantine}",
-            "--force-new-cluster rewrites the membership; never on the only data there is",
-            "fab resume",
-        )
-
-
 def prepare(ctx: Context, args: InManifestArgs) -> Data:
     """Where the manifest is parked, and what etcd.conf is now."""
     parked = parked_for(ctx, args.path)
@@ -97,14 +90,10 @@ def is_done(ctx: Context, args: InManifestArgs, undo: Optional[Data]) -> bool:
     """Say whether etcd was alone once, and all is as before."""
     return (
         undo is not None
-        and ctx.host.exists(_proof(ctx))
+        and was_alone(ctx)
         and kind_of(ctx).digest(ctx, args.path) == args.sha256
         and not has_variable(ctx)
     )
-
-
-def _proof(ctx: Context) -> str:
-    return f"{STATE_DIR}/work/{ctx.plan}-seeded"
 
 
 def act(ctx: Context, args: InManifestArgs, undo: Data) -> Data:
@@ -113,13 +102,12 @@ def act(ctx: Context, args: InManifestArgs, undo: Data) -> Data:
     Whatever fails in between, the variable is out of etcd.conf before the failure is told.
     """
     facts: dict[str, object] = {}
-    if not ctx.host.exists(_proof(ctx)):
+    if not was_alone(ctx):
         try:
             _SET.act(ctx, _NO_ARGS, undo)
             bring_back(ctx, undo["parked"], args.path)
             _wait_alone(ctx, args, facts)
-            ctx.host.makedirs(f"{STATE_DIR}/work")
-            ctx.host.write_atomic(_proof(ctx), b"alone\n")
+            note_alone(ctx)
         except RescueError:
             _take_out(ctx, args, undo)
             raise
