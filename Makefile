@@ -47,7 +47,6 @@ lab-consoles: .venv/ready lab
 lab-pythons: .venv/ready lab
 	LAB_PYTHONS=all .venv/bin/pytest tests/lab/reach/test_runtime.py -q --durations=0
 
-# All figures, or one part: make bench PART=restore.
 # OpenShift 4 whole: every fault of the API on every step, and the long stories on its hosts.
 lab-openshift4: .venv/ready lab
 	LAB_OPENSHIFT4=all LAB_API_FAULTS=all .venv/bin/pytest tests/lab/openshift4 -q --durations=0
@@ -56,6 +55,7 @@ lab-openshift4: .venv/ready lab
 lab-reach: .venv/ready lab
 	LAB_REACH=all .venv/bin/pytest tests/lab/reach/test_unattended.py -q --durations=0
 
+# All figures, or one part: make bench PART=restore.
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench $(PART)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -13,7 +15,11 @@ from coordinator.dcos.model import EtcdAnswer, PlanStatus, TaskRun, View
 
 PROBE = 5
 """Seconds for a read through the quorum. One that serves answers in milliseconds; but a disk that
-is slow must not be taken for a lost quorum."""
+is slow must not be taken for a lost quorum. As long, members that are enough for a quorum may take
+to elect a leader."""
+
+ELECTION = 1
+"""Seconds: etcd's default --election-timeout, which DC/OS leaves as it is."""
 
 _COUNT = ("get", "/", "--prefix", "--count-only", "-w", "fields")
 
@@ -83,11 +89,24 @@ def _plan(dcos: Dcos, name: str) -> PlanStatus:
 def _ask_all(dcos: Dcos, peers: tuple[TaskRun, ...]) -> dict[str, EtcdAnswer]:
     newest = {run.name.removesuffix("-peer"): run for run in peers}
     running = {pod: run for pod, run in newest.items() if run.state == "TASK_RUNNING"}
+    asked = _ask_each(dcos, running)
+    deadline = time.monotonic() + PROBE
+    while _may_be_electing(asked, newest) and time.monotonic() < deadline:
+        time.sleep(ELECTION / 4)
+        asked = _ask_each(dcos, running)
+    return asked
+
+
+def _ask_each(dcos: Dcos, running: dict[str, TaskRun]) -> dict[str, EtcdAnswer]:
     with ThreadPoolExecutor(max(1, len(running))) as pool:
-        found = dict(
-            zip(running, pool.map(lambda run: ask(dcos, run), running.values()), strict=True)
-        )
-    return {pod: answer for pod, answer in found.items() if answer is not None}
+        found = zip(running, pool.map(lambda run: ask(dcos, run), running.values()), strict=True)
+        return {pod: answer for pod, answer in found if answer is not None}
+
+
+def _may_be_electing(asked: dict[str, EtcdAnswer], members: Collection[str]) -> bool:
+    """A majority answers, but only alone: right after a leader went, that is no lost quorum yet."""
+    serves = any(answer.linearizable for answer in asked.values())
+    return not serves and len(asked) > len(members) // 2
 
 
 def ask(dcos: Dcos, run: TaskRun) -> EtcdAnswer | None:

@@ -64,6 +64,16 @@ class Dcos:
         with Cluster.held(self.top) as cluster:
             return cluster.etcds.client(cluster.serving(), 10).get_all()
 
+    def lead(self, pod: str) -> None:
+        """Hand the leadership to a pod's etcd, if it has not got it."""
+        with Cluster.held(self.top) as cluster:
+            status = cluster.etcds.client(pod).status()
+            leader, wanted = status["leader"], status["header"]["member_id"]
+            for one in cluster.pods if leader != wanted else ():
+                client = cluster.etcds.client(one)
+                if client.status()["header"]["member_id"] == leader:
+                    client.call("maintenance/transfer-leadership", {"targetID": wanted})
+
     def power_off(self, *pods: str) -> None:
         """Take the power from the agents of these pods."""
         with Cluster.held(self.top) as cluster:

@@ -122,7 +122,8 @@ def test_three_members(dcos: Dcos) -> None:
     dcos.end_task("etcd-2")
     dcos.wait_serving("etcd-2")  # nothing but watching brings it back, with its data
 
-    dcos.power_off("etcd-1")
+    dcos.lead("etcd-1")
+    dcos.power_off("etcd-1")  # the others are electing when they are asked
     refused = rescue(dcos, remedy="replace", pod="etcd-1").expect(REFUSED).err
     assert "may come back with its data" in refused
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import CommandFailed, RescueError, Unreachable, UsageError
 from coordinator.dcos.cli import Dcos
-from coordinator.dcos.look import _option, ask
+from coordinator.dcos.look import _ask_all, _option, ask
 from coordinator.dcos.snapshot import _Decoder
 from tests.unit.coordinator.dcos.builders import run
 
@@ -129,3 +129,26 @@ def test_a_member_answers_through_the_quorum_or_alone_or_not_at_all(script: Path
     assert (one.linearizable, one.revision, one.keys) == (False, 7, 3)
     assert ask(dcos(script, "exit 1"), run("etcd-0")) is None
     assert ask(dcos(script, "exit 0"), run("etcd-0")) is None, "no etcdctl in the sandbox"
+
+
+def test_an_election_is_no_lost_quorum(script: Path, tmp_path: Path) -> None:
+    """Two of three members answer alone, until they have elected; one of three never elects."""
+    runs = (run("etcd-0"), run("etcd-1"), run("etcd-2", "TASK_LOST"))
+    fields = 'echo "\\"Revision\\" : 7"; echo "\\"Count\\" : 3"'
+    text = f"""
+case "$*" in
+*consistency=s*) echo >> {tmp_path}/asked; {fields};;
+*) [ "$(wc -l < {tmp_path}/asked)" -ge 6 ] || {{ echo no leader >&2; exit 1; }}; {fields};;
+esac"""
+    (tmp_path / "asked").touch()
+    asked = _ask_all(dcos(script, text), runs)
+    assert {pod: answer.linearizable for pod, answer in asked.items()} == {
+        "etcd-0": True, "etcd-1": True,
+    }  # fmt: skip
+
+    (tmp_path / "asked").write_text("")
+    asked = _ask_all(
+        dcos(script, text), (run("etcd-0"), *(run(r.name[:6], "TASK_LOST") for r in runs[1:]))
+    )
+    assert [answer.linearizable for answer in asked.values()] == [False]
+    assert (tmp_path / "asked").read_text().count("\n") == 1
