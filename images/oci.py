@@ -46,7 +46,32 @@ def write_image(
     them, ahead of them.
     """
     layer = _layer(entries)
-    said = {
+    configuration = _json(_configuration(machine, layer, config))
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": _described(_CONFIG, configuration),
+            "layers": [_described(_LAYER, layer)],
+            "annotations": dict(config.get("Labels", {})),
+        }
+    )
+    saved = {
+        "Config": _blob(configuration), "RepoTags": [reference], "Layers": [_blob(layer)]
+    }  # fmt: skip
+    files = {
+        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+        "index.json": _json(_index(reference, machine, manifest)),
+        "manifest.json": _json([saved]),
+        **{_blob(data): data for data in (configuration, manifest, layer)},
+    }
+    folders = [Entry("blobs"), Entry("blobs/sha256")]
+    path.write_bytes(_tar([*folders, *(Entry(n, 0o644, d) for n, d in files.items())]))
+    return _digest(configuration)
+
+
+def _configuration(machine: str, layer: bytes, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "created": CREATED,
         "architecture": ARCHITECTURES[machine],
         "os": "linux",
@@ -54,36 +79,16 @@ def write_image(
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         "history": [{"created": CREATED, "created_by": "etcd-rescue images/oci.py"}],
     }
-    configuration = _json(said)
-    labels = dict(config.get("Labels", {}))
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": _described(_CONFIG, configuration),
-            "layers": [_described(_LAYER, layer)],
-            "annotations": labels,
-        }
-    )
+
+
+def _index(reference: str, machine: str, manifest: bytes) -> dict[str, Any]:
     platform = {"architecture": ARCHITECTURES[machine], "os": "linux"}
     names = {
         "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
         "io.containerd.image.name": reference,
     }
     entry = {**_described(_MANIFEST, manifest), "platform": platform, "annotations": names}
-    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]}
-    saved = {
-        "Config": _blob(configuration), "RepoTags": [reference], "Layers": [_blob(layer)]
-    }  # fmt: skip
-    files = {
-        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
-        "index.json": _json(index),
-        "manifest.json": _json([saved]),
-        **{_blob(data): data for data in (configuration, manifest, layer)},
-    }
-    folders = [Entry("blobs"), Entry("blobs/sha256")]
-    path.write_bytes(_tar([*folders, *(Entry(n, 0o644, d) for n, d in files.items())]))
-    return _digest(configuration)
+    return {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]}
 
 
 def _layer(entries: Iterable[Entry]) -> bytes:

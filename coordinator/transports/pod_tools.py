@@ -149,49 +149,71 @@ _API_DOWN = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class _Cause:
+    """What a tool's words mean. {image}, {name} and {host} are filled in."""
+
+    pattern: re.Pattern[str]
+    kind: type[RescueError]
+    seen: str
+    why: str
+    next: str
+
+
+_CAUSES = (
+    _Cause(
+        re.compile(r'nodes? "[^"]*" not found'), Refused,
+        "there is no node of that name",
+        "a debug pod is started on a node by its name in the API",
+        "{name} get nodes; name the hosts so, with -H or in cluster.yaml",
+    ),
+    _Cause(
+        re.compile(r"unknown profile|unknown flag"), Refused,
+        "this {name} is too old for debug pods on nodes",
+        "kubectl has --profile=sysadmin from 1.29",
+        "use a newer kubectl, or oc; or SSH: the same command without --via",
+    ),
+    _Cause(
+        re.compile(r"[Ff]orbidden|Unauthorized|must be logged in|violates PodSecurity"), Refused,
+        "no debug pod may be made there",
+        "it is privileged, and sees the host: cluster-admin may make it",
+        "{name} auth can-i create pods; or SSH: the same command without --via",
+    ),
+    _Cause(
+        _API_DOWN, Unreachable,
+        "the Kubernetes API does not answer",
+        "a debug pod is started, and spoken to, through the API; it says nothing of the host",
+        "SSH: the same command without --via; or at the host's console: rescue-agent survey",
+    ),
+    _Cause(
+        re.compile(r"\AReady="), Unreachable,
+        "the node is not ready",
+        "its kubelet does not report to the API: no pod would start there",
+        "{name} describe node {host}; SSH: the same command without --via",
+    ),
+    _Cause(
+        re.compile(r"ImagePull|ErrImage|pulling image|unable to start due to an error"),
+        Unreachable,
+        "the image {image} cannot be had there",
+        "the node pulls it, or has it in its store",
+        "--image REFERENCE; or import it on the node (docs/debug-pod.md says how)",
+    ),
+)  # fmt: skip
+"""The first that matches counts: a tool may say several of these at once."""
+
+
 def failed(host: str, tool: Tool, said: str) -> RescueError:
     """Why there is no debug pod, by what the tool said last."""
     told = " ".join(said.split())[-400:] or "it said nothing"
-    name = os.path.basename(tool.program)
-    if re.search(r'nodes? "[^"]*" not found', said):
-        return Refused(
-            f"{host}: there is no node of that name: {told}",
-            "a debug pod is started on a node by its name in the API",
-            f"{name} get nodes; name the hosts so, with -H or in cluster.yaml",
-        )
-    if "unknown profile" in said or "unknown flag" in said:
-        return Refused(
-            f"{host}: this {name} is too old for debug pods on nodes: {told}",
-            "kubectl has --profile=sysadmin from 1.29",
-            "use a newer kubectl, or oc; or SSH: the same command without --via",
-        )
-    if re.search(r"[Ff]orbidden|Unauthorized|must be logged in|violates PodSecurity", said):
-        return Refused(
-            f"{host}: no debug pod may be made there: {told}",
-            "it is privileged, and sees the host: cluster-admin may make it",
-            f"{name} auth can-i create pods; or SSH: the same command without --via",
-        )
-    if _API_DOWN.search(said):
-        return Unreachable(
-            f"{host}: the Kubernetes API does not answer: {told}",
-            "a debug pod is started, and spoken to, through the API; it says nothing of the host",
-            "SSH: the same command without --via; or at the host's console: rescue-agent survey",
-        )
-    if said.startswith("Ready="):
-        return Unreachable(
-            f"{host}: the node is not ready: {told}",
-            "its kubelet does not report to the API: no pod would start there",
-            f"{name} describe node {host}; SSH: the same command without --via",
-        )
-    if re.search(r"ImagePull|ErrImage|pulling image|unable to start due to an error", said):
-        image = tool.wish.image or DEFAULT_IMAGE
-        return Unreachable(
-            f"{host}: the image {image} cannot be had there: {told}",
-            "the node pulls it, or has it in its store",
-            "--image REFERENCE; or import it on the node (docs/debug-pod.md says how)",
-        )
-    return Unreachable(
-        f"{host}: no debug pod: {told}",
-        "",
-        f"{' '.join(tool.debug(host, ['rescue-agent', 'survey']))}",
+    found = next((cause for cause in _CAUSES if cause.pattern.search(said)), None)
+    if found is None:
+        again = " ".join(tool.debug(host, ["rescue-agent", "survey"]))
+        return Unreachable(f"{host}: no debug pod: {told}", "", again)
+    names = {
+        "name": os.path.basename(tool.program),
+        "image": tool.wish.image or DEFAULT_IMAGE,
+        "host": host,
+    }
+    return found.kind(
+        f"{host}: {found.seen.format(**names)}: {told}", found.why, found.next.format(**names)
     )
