@@ -306,6 +306,7 @@ def _roll_back_killed(found: Scene, outcome: Outcome) -> None:
 def finish(found: Scene, fault: Fault, ended: Ended, outcome: Outcome) -> bool:
     """Go on, or back where that is asked for and possible; True where all was taken back."""
     if fault.how == "rollback":
+        known = len(found.problems)
         found.is_rolling_back = True
         back = fab("rollback", "--yes").expect(OK, REFUSED, USAGE)
         found.is_rolling_back = False
@@ -313,6 +314,8 @@ def finish(found: Scene, fault: Fault, ended: Ended, outcome: Outcome) -> bool:
             outcome.way = "rolled back" if back.code == OK else "nothing was begun"
             prove_restored(found, back)
             return True
+        # Nothing was taken back: what was seen is the edit of an agent whose line was cut.
+        del found.problems[known:]
         assert "no return" in back.err, back.err
         assert "steps remain" in back.err or "nothing remains" in back.err, back.err
         outcome.way = "past the point of no return; "
