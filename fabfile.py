@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.command import CHANGING, LOOKING, command
+from coordinator.command import CHANGING, LOOKING, ON_THE_API, command
 from coordinator.rest import rest_of
 from coordinator.tasks import backup_master as backups
 from coordinator.tasks import bundle as bundles
@@ -53,19 +53,21 @@ def plan(options: Options, host: str | None = None, save: str = "") -> None:
     rescue.plan(options, host or "", save)
 
 
-@command(*CHANGING, file="a plan written by `fab plan --save`; its signature is FILE.sig")
+@command(
+    *ON_THE_API, *CHANGING, file="a plan written by `fab plan --save`; its signature is FILE.sig"
+)
 def apply(options: Options, file: str) -> None:
     """Carry out the plan in FILE, if it fits what the hosts are like now."""
     plan_files.apply(options, file)
 
 
-@command("lost", "unattended", *CHANGING, host="the node to rescue")
+@command("lost", "unattended", *ON_THE_API, *CHANGING, host="the node to rescue")
 def rescue_node(options: Options, host: str) -> None:
     """Bring HOST's etcd member back to health, or refuse and say what would."""
     rescue.rescue_node(options, host)
 
 
-@command("lost", "accept", "in_manifest", "unattended", *CHANGING)
+@command("lost", "accept", "in_manifest", "unattended", *ON_THE_API, *CHANGING)
 def rescue_quorum(options: Options) -> None:
     """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
     rescue.rescue_quorum(options)
@@ -97,7 +99,7 @@ def retire_master(
 
 
 @command(
-    "lost", *CHANGING, repeated=("also",),
+    "lost", *ON_THE_API, *CHANGING, repeated=("also",),
     file="a snapshot file or backup set, here or HOST:/path",
     all_nodes="restore all hosts at once, instead of one that the others join",
     on="the host to restore (default: where the file lies, or the first one)",
@@ -127,7 +129,7 @@ def restore(
     restoring.restore(options, asked)
 
 
-@command("kubeconfig", *CHANGING, node="the node, its member, or its machine")
+@command(*ON_THE_API, *CHANGING, node="the node, its member, or its machine")
 def replace_machine(options: Options, node: str) -> None:
     """Replace the dead machine under an OpenShift 4 control-plane node, and bring etcd to it."""
     machines.replace_node_machine(options, node)
@@ -164,7 +166,7 @@ def join_command(
 
 
 @command(
-    "dry_run", "kubeconfig", *LOOKING, repeated=("drop",),
+    "dry_run", *ON_THE_API, *LOOKING, repeated=("drop",),
     plan="the plan's ID or its beginning", drop="a host to give up for good (repeat for each)",
 )  # fmt: skip
 def resume(options: Options, drop: tuple[str, ...], plan: str | None = None) -> None:

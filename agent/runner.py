@@ -56,15 +56,21 @@ class Runner:
 
         return lend_authority(ctx)
 
-    def run(self, step_id: str, secrets: Optional[Mapping[str, str]] = None) -> dict[str, Any]:
+    def run(
+        self,
+        step_id: str,
+        secrets: Optional[Mapping[str, str]] = None,
+        api_patience: Optional[float] = None,
+    ) -> dict[str, Any]:
         """Run one step; {"step", "outcome": "done" or "already", "seconds", "result"}.
 
-        secrets: what the action needs beside its arguments; it goes into no journal.
+        secrets: what the action needs beside its arguments; it goes into no journal. api_patience:
+        seconds for each request to the Kubernetes API; None for as many as usual.
         Raises PreconditionFailed before, StepFailed (or what the act raised) after the intent.
         """
         start = time.monotonic()
         step, action, args, ctx = self._parts(step_id)
-        ctx = replace(ctx, secrets=secrets or {})
+        ctx = replace(ctx, secrets=secrets or {}, api_patience=api_patience)
         try:
             undo = self._undo_data_unless_done(action, ctx, args)
         except OSError as error:

@@ -28,6 +28,8 @@ LOOKING = (
     "ask_ssh_password", "ask_jump_password", "ask_sudo_password",
 )  # fmt: skip
 CHANGING = (*LOOKING, "dry_run", "yes")
+ON_THE_API = ("kubeconfig", "api_patience")
+"""Of tasks whose steps, on OpenShift 4, ask the Kubernetes API."""
 
 _REPEATED = Parameter.empty
 # Every option that more than one task takes: its default (none: may be repeated) and its help.
@@ -41,7 +43,8 @@ _COMMON: dict[str, tuple[Any, str]] = {
     "output": ("table", "table, json or yaml"),
     "ask_sudo_password": (False, "ask for the sudo password of the hosts"),
     "dry_run": (False, "show the plan and change nothing"),
-    "kubeconfig": ("", "your kubeconfig, for hosts whose own one the API does not take any more"),
+    "kubeconfig": ("", "OpenShift 4: your kubeconfig, where the API takes none of the hosts' own"),
+    "api_patience": ("60", "OpenShift 4: seconds for which a request to the API is tried again"),
     "yes": (False, "do not ask before carrying out the plan"),
     "in_manifest": (False, "use the manifest way, where no etcd can be run outside the kubelet"),
     "unattended": (False, "hosts that lose this machine, or boot, go on with their own steps"),

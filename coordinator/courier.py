@@ -20,10 +20,11 @@ _LENDS = {"install_authority": "check_authority", "install_ca_files": "check_ca_
 def brought_for(step: Step, plan: Plan, fleet: Fleet, token: int) -> dict[str, Any]:
     """What has to go with the request for a step: {"secrets": {…}}, or nothing.
 
-    Raises what the lending host says.
+    With one that asks the Kubernetes API: how long, {"api_patience": seconds}. Raises what the
+    lending host says.
     """
-    if step.action in ON_THE_API and fleet.kubeconfig:
-        return {"secrets": {"kubeconfig": fleet.kubeconfig}}
+    if step.action in ON_THE_API:
+        return _for_the_api(fleet)
     if step.action not in _LENDS:
         return {}
     source = step.args.get("source", "")
@@ -32,3 +33,12 @@ def brought_for(step: Step, plan: Plan, fleet: Fleet, token: int) -> dict[str, A
         raise RescueError(f"internal: plan {plan.short_id} does not say that {source} lends its CA")
     asked = {"plan": plan.id, "step": lends[0].id, "token": token}
     return {"secrets": fleet.call(source, "lend_ca", asked, 30)}
+
+
+def _for_the_api(fleet: Fleet) -> dict[str, Any]:
+    brought: dict[str, Any] = {}
+    if fleet.kubeconfig:
+        brought["secrets"] = {"kubeconfig": fleet.kubeconfig}
+    if fleet.api_patience:
+        brought["api_patience"] = fleet.api_patience
+    return brought

@@ -61,6 +61,7 @@ class Fleet:
         self._beyond: dict[str, HostSpec] = {}
         self._plan_names: set[str] = set()
         self.kubeconfig = ""  # text of the operator's own, for hosts whose own will not do
+        self.api_patience = 0  # seconds for one request to the Kubernetes API; 0: as many as usual
 
     def channel(self, host: str) -> Channel:
         """Give the open channel of a host, or open one. Raises what `open_channel` raises."""

@@ -22,7 +22,8 @@ class Context:
     """Where a step runs: the host, its platform, the plan's short ID, and a voice.
 
     plan_id: the plan's whole ID, for notes that are compared with journals. secrets: what came with
-    the request beside the plan, and goes into no journal and no log.
+    the request beside the plan, and goes into no journal and no log. api_patience: seconds for
+    which one request to the Kubernetes API is tried again; None: as many as usual.
     """
 
     host: Host
@@ -32,6 +33,7 @@ class Context:
     say: Callable[[str], None]
     plan_id: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_patience: Optional[float] = None
 
 
 class Action(ABC, Generic[ArgsT]):

@@ -15,6 +15,7 @@ from agent.entry.unattended import is_wanted, let_go, require_possible, want
 from agent.errors import Damaged, Refused, RescueError, UsageError
 from agent.host import STATE_DIR, Host
 from agent.host.reserve import stock
+from agent.model.catalog.openshift4_machine import MAX_API_PATIENCE
 from agent.model.codec import to_plain
 from agent.model.plan import Plan, plan_from_plain, plan_to_plain
 from agent.model.signed import Policy, Signed
@@ -176,13 +177,18 @@ def _begin(host: Host, plan: Plan, claim: _Claim) -> tuple[Journal, bool]:
 def step(host: Host, args: Args, say: Say) -> Any:
     """Run one step of a stored plan: {"plan", "step", "token"} → outcome.
 
-    With it may come {"secrets": name → text}: what the step needs and no plan or journal may hold.
+    With it may come {"secrets": name → text}: what the step needs and no plan or journal may hold;
+    and {"api_patience": seconds} for each request to the Kubernetes API.
     """
     secrets = args.get("secrets", {})
     if not isinstance(secrets, dict) or not all(isinstance(v, str) for v in secrets.values()):
         raise UsageError("argument 'secrets' is not an object of texts")
+    patience = args.get("api_patience")
+    if patience is not None and (type(patience) is not int or not 0 < patience <= MAX_API_PATIENCE):
+        raise UsageError(f"argument 'api_patience' is not 1 to {MAX_API_PATIENCE} seconds")
     with only_agent(host):
-        return Runner(host, _ours(host, args), say).run(_text(args, "step"), secrets)
+        runner = Runner(host, _ours(host, args), say)
+        return runner.run(_text(args, "step"), secrets, patience)
 
 
 def lend_ca(host: Host, args: Args, say: Say) -> Any:

@@ -10,12 +10,15 @@ from typing import Any, Optional, Union
 from agent.errors import ApiUnavailable, CommandFailed, Paused, PreconditionFailed, RescueError
 from agent.host import STATE_DIR, Host
 from agent.kube.paths import Resource
-from agent.kube.said import Said, read_said
+from agent.kube.said import Said, is_about_credentials, read_said
 from agent.model.codec import canonical, parse_json
 
 Object = dict[str, Any]
 _CACHE = f"{STATE_DIR}/work/kube"
 """Where the client remembers the kinds that the API has; not in root's home."""
+
+_SIGN_OF_LIFE = 30.0
+"""Seconds; a coordinator gives a step up that is silent for 180 s."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ class Kube:
 
         Raises Paused where the API will not, ApiUnavailable where it stays silent.
         """
-        deadline, told = time.monotonic() + self._patience.whole, ""
+        deadline = time.monotonic() + self._patience.whole
+        told: dict[str, float] = {}  # what is in the way → when it was said last
         while True:
             answer = self._once(words, body, yes_or_no)
             if not isinstance(answer, Said) or answer.kind in ("missing", "exists", "conflict"):
@@ -131,10 +135,18 @@ class Kube:
                 self._configs.append(self._configs.pop(0))
             if time.monotonic() + self._patience.between > deadline:
                 raise self._unavailable(answer)
-            if answer.told != told:
-                self._say(f"the API does not do it yet, trying again: {answer.told}")
-                told = answer.told
+            self._tell(answer.told, told)
             time.sleep(self._patience.between)
+
+    def _tell(self, what: str, told: dict[str, float]) -> None:
+        """Say what is in the way: each thing once, and a sign of life now and then.
+
+        Two API servers that are asked in turn have two things to say.
+        """
+        now = time.monotonic()
+        if what not in told or now - max(told.values()) >= _SIGN_OF_LIFE:
+            self._say(f"the API does not do it yet, trying again: {what}")
+            told[what] = now
 
     def _once(
         self, words: Sequence[str], body: Optional[bytes], yes_or_no: bool
@@ -150,6 +162,12 @@ class Kube:
         return ended.stdout if ended.code == 0 else read_said(ended.stderr or ended.stdout)
 
     def _denied(self, said: Said) -> RescueError:
+        if is_about_credentials(said.told):
+            return Paused(
+                f"{self._what}the API does not take this kubeconfig: {said.told}",
+                "its certificate or token has ended, or is another cluster's",
+                "bring one that it takes: fab resume --kubeconfig FILE",
+            )
         return Paused(
             f"{self._what}the API refused it: {said.told}",
             "asking again would change nothing: what refuses it has to let it pass first",

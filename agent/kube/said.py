@@ -54,6 +54,11 @@ def read_said(stderr: str) -> Said:
     return Said("silent" if any(part in text for part in _SILENT_TEXTS) else "denied", text)
 
 
+def is_about_credentials(told: str) -> bool:
+    """Whether the API, or we, did not believe the other side to be who it says."""
+    return "(Unauthorized)" in told or any(part in told for part in _UNTRUSTED_TEXTS)
+
+
 def _kind_of(reason: str, told: str) -> str:
     passing = reason in _PASSING_REASONS or (
         reason in ("InternalError", "Conflict", "") and any(t in told for t in _PASSING_TEXTS)

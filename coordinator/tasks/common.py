@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.diagnosis.cluster import diagnose
 from agent.errors import Refused, RescueError, Unreachable, UsageError
+from agent.model.catalog.openshift4_machine import MAX_API_PATIENCE
 from agent.model.facts import Observation
 from agent.model.signed import Policy
 from agent.model.verdict import Diagnosis
@@ -43,6 +44,7 @@ class Options:
     ssh_password: str = ""
     jump_password: str = ""
     kubeconfig: str = ""
+    api_patience: str = ""
     via: str = ""
     image: str = ""
 
@@ -89,6 +91,7 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
     )
     fleet = Fleet(inventory.hosts, build_agent(), access, inventory.complete)
     fleet.kubeconfig = read_kubeconfig(options.kubeconfig) if options.kubeconfig else ""
+    fleet.api_patience = _patience(options.api_patience)
     try:
         observations = fleet.observe()
         surveyed = sum(o.survey is not None for o in observations)
@@ -102,6 +105,19 @@ def looking(options: Options, host: str = "", blind: bool = False) -> Iterator[L
             raise _nothing_seen(fleet)
     finally:
         fleet.close()
+
+
+def _patience(told: str) -> int:
+    """Seconds; 0 for as many as usual. Raises UsageError for what is none, or out of bounds."""
+    if not told:
+        return 0
+    if told.isascii() and told.isdigit() and 0 < int(told[:9]) <= MAX_API_PATIENCE:
+        return int(told)
+    raise UsageError(
+        f"--api-patience {told}",
+        f"a request that the API does not do is tried again for 1 to {MAX_API_PATIENCE} seconds",
+        "fab resume   (goes on whenever the API is back)",
+    )
 
 
 def _nothing_seen(fleet: Fleet) -> RescueError:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import fabfile
 from coordinator.command import command_line_hosts
 
 ROOT = Path(__file__).parents[2]
@@ -49,3 +51,19 @@ def test_a_mistake_ends_with_its_exit_code_and_no_trace() -> None:
     assert done.returncode == 2
     assert "no output format 'xml'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "task", ["rescue_node", "rescue_quorum", "restore", "replace_machine", "apply", "resume"]
+)
+def test_whatever_may_ask_openshifts_api_takes_the_operators_kubeconfig(task: str) -> None:
+    taken = inspect.signature(getattr(fabfile, task).body).parameters
+    assert {"kubeconfig", "api_patience"} <= set(taken)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "3601", "soon"])
+def test_a_patience_that_makes_no_sense_is_refused(seconds: str) -> None:
+    done = fab("-H", "nohost.invalid", "resume", "--api-patience", seconds)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"--api-patience {seconds}" in done.stderr

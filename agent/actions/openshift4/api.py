@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from agent.actions.base import Context, wait_for
 from agent.errors import Paused, Timeout
@@ -34,7 +35,9 @@ INTERVAL = 1.0
 def asking(ctx: Context, name: str) -> Iterator[Kube]:
     """The API for one step; name: of its action, for what is said where the API will not."""
     with node_access(ctx.host, NODE_KUBECONFIGS, ctx.secrets.get(GIVEN, "")) as access:
-        yield Kube(ctx.host, access, ctx.say, f"step {ctx.step} ({name}): ", PATIENCE)
+        told = ctx.api_patience
+        patience = PATIENCE if told is None else replace(PATIENCE, whole=told)
+        yield Kube(ctx.host, access, ctx.say, f"step {ctx.step} ({name}): ", patience)
 
 
 def wait_or_pause(

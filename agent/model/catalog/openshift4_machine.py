@@ -47,3 +47,6 @@ ON_THE_API = frozenset(
     | {spec.name for spec in SPECS}
 )
 """Actions that ask the Kubernetes API, with the node's own kubeconfig or with the operator's."""
+
+MAX_API_PATIENCE = 3600
+"""Seconds that an operator may give one request to it, with all its tries."""

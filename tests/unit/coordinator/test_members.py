@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.errors import RescueError
+from agent.model.catalog.openshift4_machine import ON_THE_API
 from agent.model.plan import FORMAT, Plan, Promise, Stage, Step
 from coordinator.courier import brought_for
 from coordinator.rest import rest_of
@@ -64,6 +65,9 @@ def test_words_after_dashes_are_no_shell_command_of_anybody() -> None:
 class Lending:
     """A fleet that was asked once."""
 
+    kubeconfig = ""
+    api_patience = 0
+
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
@@ -103,3 +107,14 @@ def test_a_plan_that_names_no_lender_brings_nothing() -> None:
     with pytest.raises(RescueError, match="lends its CA"):
         brought_for(BRING, plan_of(BRING), fleet, 7)
     assert fleet.asked == []
+
+
+@pytest.mark.parametrize("action", sorted(ON_THE_API))
+def test_what_asks_the_api_gets_the_operators_own_kubeconfig_along(action: str) -> None:
+    fleet: Any = Lending()
+    step = Step("01", "m1", action, {}, "r")
+    assert brought_for(step, plan_of(step), fleet, 7) == {}
+    fleet.kubeconfig, fleet.api_patience = "kind: Config", 5
+    brought = {"secrets": {"kubeconfig": "kind: Config"}, "api_patience": 5}
+    assert brought_for(step, plan_of(step), fleet, 7) == brought
+    assert brought_for(LEND, plan_of(LEND, step), fleet, 7) == {}
