@@ -1,10 +1,10 @@
-"""A story that needs every recipe: a member stops, one breaks, quorum goes, one is removed."""
+"""A story that needs every recipe: restart, replace, reseed, restore in both ways, remove."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.lab import units
+from tests.lab import restored, units
 from tests.lab.console import act
 from tests.lab.evidence import power_off, quarantined, require_one_cluster, seed_keys
 from tests.lab.faults import ids, rescue, wait_for_diagnosis
@@ -120,8 +120,8 @@ def removed(lab: Lab) -> None:
     fab("remove-member", "master-2", "--yes").expect(OK)
 
 
-def play(lab: Lab) -> None:
-    """The whole story; nothing is lost in it."""
+def play(lab: Lab, backups: Path | None = None) -> None:
+    """The whole story; nothing is lost in it. backups: where a snapshot goes; none: no restore."""
     keys = seed_keys(lab)
     require_true_view(lab)
     for chapter in (restarted, replaced, reseeded):
@@ -129,6 +129,12 @@ def play(lab: Lab) -> None:
         keys |= lab.put_keys(10, f"/registry/{chapter.__name__}/")
         require_one_cluster(lab, THREE, keys)
     require_membership_in_files(lab, THREE)
+    if backups is not None:
+        taken = restored.take(lab, backups)
+        for restore in (restored.alone, restored.together):
+            restore(lab, taken)
+            require_membership_in_files(lab, THREE)
+        keys = taken.keys | lab.put_keys(10, "/registry/restored/")
     removed(lab)
     require_one_cluster(lab, THREE[:2], keys)
     if lab.options.layout != "kubeadm":  # a changed manifest would restart one of two: it is left

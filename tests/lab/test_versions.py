@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,9 @@ COVERING = (
     ("systemd", CONFS[0], "3.6"),
     ("systemd", CONFS[1], "3.5"),
 )
+WITH_RESTORES = ("systemd", CONFS[0], "3.6")
+"""The row of the covering set in which all is restored, twice."""
+
 ALL = (
     *(
         (layout, conf, version)
@@ -30,6 +34,10 @@ CHOSEN = ALL if os.environ.get("LAB_VERSIONS") == "all" else COVERING
 
 
 @pytest.mark.parametrize(("layout", "conf", "version"), CHOSEN)
-def test_every_recipe(make_lab: MakeLab, layout: str, conf: str, version: str) -> None:
+def test_every_recipe(
+    make_lab: MakeLab, layout: str, conf: str, version: str, tmp_path: Path
+) -> None:
     more = {"conf": conf} if conf else {}
-    story.play(make_lab(hosts=3, etcd=version, layout=layout, **more))
+    row = (layout, conf, version)
+    backups = tmp_path if CHOSEN is ALL or row == WITH_RESTORES else None
+    story.play(make_lab(hosts=3, etcd=version, layout=layout, **more), backups)
