@@ -15,7 +15,7 @@ from agent.actions.base import Action, Context, Data, wait_for
 from agent.errors import RescueError, StepFailed
 from agent.model.facts.openshift311 import Component
 from agent.platforms.openshift311 import NODE_UNITS
-from agent.survey.containers import running_containers
+from agent.survey.containers import running_containers, stop_container
 from agent.survey.openshift311 import read_master
 from agent.survey.processes import read_service
 
@@ -68,8 +68,7 @@ class RestartControlPlane(Action[RestartArgs]):
         ]
 
         def stop(number: str) -> None:
-            argv = ["crictl", "stop", "--timeout", str(_GRACE_SECONDS), number]
-            ctx.host.run(argv, timeout=_GRACE_SECONDS + 20)
+            stop_container(ctx.host, number, _GRACE_SECONDS)
 
         with ThreadPoolExecutor(max_workers=len(old) or 1) as pool:
             list(pool.map(stop, old))

@@ -11,11 +11,12 @@ from agent.actions.base import Context
 from agent.actions.kind import Flags, Kind, Texts, file_hash
 from agent.errors import CommandFailed, PreconditionFailed
 from agent.model.facts import EtcdConfig
-from agent.survey.containers import read_runtime
+from agent.survey.containers import read_runtime, stop_container, stop_sandbox
 from agent.survey.manifest import etcd_config
 from agent.survey.processes import is_etcd_stopped
 
 _KUBELET_TURN = 15.0
+_GRACE_SECONDS = 10
 """Seconds the kubelet gets to end the pod before it is stopped through the runtime."""
 
 
@@ -96,14 +97,11 @@ class ManifestKind(Kind):
     def end_by_force(self, ctx: Context) -> None:
         ctx.say("the kubelet does not end the pod; ending it through the runtime")
         runtime = read_runtime(ctx.host, ctx.platform)
-        has_crictl = bool(ctx.host.which("crictl"))
-        stop = ["crictl", "stop", "--timeout"] if has_crictl else ["docker", "stop", "-t"]
         for container in runtime.containers:
             if container.state == "running":
-                ctx.host.run([*stop, "10", container.id], timeout=20)
-        end = ["crictl", "stopp"] if has_crictl else ["docker", "stop", "-t", "1"]
+                stop_container(ctx.host, container.id, _GRACE_SECONDS)
         for sandbox in sorted({c.sandbox_id for c in runtime.containers} - {""}):
-            ctx.host.run([*end, sandbox], timeout=20, ok=(0, 1))
+            stop_sandbox(ctx.host, sandbox)
 
     def still(self, ctx: Context) -> tuple[bool, str]:
         return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform, ends=False))

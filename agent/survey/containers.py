@@ -16,7 +16,7 @@ from agent.errors import CommandFailed, Damaged
 from agent.host import Host
 from agent.model.facts import Container, Runtime
 from agent.platforms.base import Platform
-from agent.survey.docker import read_docker
+from agent.survey.docker import read_docker, running_in_docker
 from agent.survey.loglines import LogLine
 from agent.survey.logs import POD_LOGS
 from agent.survey.timestamps import parse_time
@@ -77,11 +77,12 @@ def running_containers(
 ) -> tuple[tuple[str, str, float], ...]:
     """(container name, ID, time created) of what runs in a namespace.
 
-    Empty where there is no crictl. Raises CommandFailed where the runtime does not answer, Damaged.
+    Empty where there is neither crictl nor docker. Raises CommandFailed where the runtime does not
+    answer, Damaged.
     """
-    crictl = host.which("crictl")
+    crictl, docker = host.which("crictl"), host.which("docker")
     if not crictl:
-        return ()
+        return running_in_docker(host, docker, namespace, timeout) if docker else ()
     label = f"{_LABEL}pod.namespace={namespace}"
     argv = [*crictl_base(host, crictl, timeout), "ps", "--label", label, "-o", "json"]
     items = _listed(host.run(argv, timeout=timeout).stdout, "containers")
@@ -94,6 +95,29 @@ def running_containers(
         for item in items
         if item.get("state") == "CONTAINER_RUNNING"
     )
+
+
+def stop_container(host: Host, container: str, grace: int) -> None:
+    """Stop a container through the runtime that lists it; killed after `grace` seconds.
+
+    Raises CommandFailed.
+    """
+    crictl, limit = host.which("crictl"), grace + 20.0
+    if crictl:
+        argv = [*crictl_base(host, crictl, limit), "stop", "--timeout", str(grace), container]
+    else:
+        argv = ["docker", "stop", "-t", str(grace), container]
+    host.run(argv, timeout=limit)
+
+
+def stop_sandbox(host: Host, sandbox: str) -> None:
+    """Stop a pod sandbox through the runtime that lists it; one that is gone is no error."""
+    crictl, limit = host.which("crictl"), 20.0
+    if crictl:
+        argv = [*crictl_base(host, crictl, limit), "stopp", sandbox]
+    else:
+        argv = ["docker", "stop", "-t", "1", sandbox]
+    host.run(argv, timeout=limit, ok=(0, 1))
 
 
 def parse_containers(text: str) -> tuple[Container, ...]:

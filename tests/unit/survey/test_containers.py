@@ -21,6 +21,8 @@ from agent.survey.containers import (
     parse_containers,
     parse_inspect,
     read_runtime,
+    stop_container,
+    stop_sandbox,
 )
 
 KUBEADM = Kubeadm()
@@ -207,9 +209,14 @@ def test_the_endpoint_of_the_kubelet(root: Path, file: str, text: str, endpoint:
     (root / file).write_text(text)
     host = Crictl(root, {"ps": LIST, "pods": PODS})
     read_runtime(host, KUBEADM)
-    argv = host.asked[0]
-    assert ("--runtime-endpoint" in argv) == bool(endpoint)
-    assert endpoint in argv or not endpoint
+    host.answers = {"stop": "", "stopp": ""}
+    stop_container(host, "c1", 10)
+    stop_sandbox(host, "s1")
+    for argv in host.asked:
+        assert ("--runtime-endpoint" in argv) == bool(endpoint)
+        assert endpoint in argv or not endpoint
+    assert host.asked[-2][-4:] == ["stop", "--timeout", "10", "c1"]
+    assert host.asked[-1][-2:] == ["stopp", "s1"]
 
 
 @HAS_FIXTURES

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from agent.errors import CommandFailed, Damaged
 from agent.host import Completed
 from agent.platforms.openshift311 import OpenShift311
-from agent.survey.containers import read_runtime
+from agent.survey.containers import (
+    read_runtime,
+    running_containers,
+    stop_container,
+    stop_sandbox,
+)
 from agent.survey.docker import parse_docker
 from tests.unit.rooted import Rooted
 
@@ -99,10 +104,13 @@ class Docked(Rooted):
         self.asked.append(list(argv))
         if self.fails:
             raise CommandFailed("Cannot connect to the Docker daemon")
-        out = (
-            json.dumps(self.rows) if argv[1] == "inspect" else "\n".join(r["Id"] for r in self.rows)
-        )
-        return Completed(tuple(argv), 0, out, "")
+        # As docker does: labels that are asked for, running ones without -a, inspect by ID.
+        wanted = dict(w.removeprefix("label=").split("=") for w in argv if w.startswith("label="))
+        rows = [r for r in self.rows if wanted.items() <= r["Config"]["Labels"].items()]
+        if argv[1] == "inspect":
+            return Completed(tuple(argv), 0, json.dumps([r for r in rows if r["Id"] in argv]), "")
+        rows = [r for r in rows if "-a" in argv or r["State"]["Running"]]
+        return Completed(tuple(argv), 0, "\n".join(r["Id"] for r in rows), "")
 
 
 def test_docker_is_asked_where_there_is_no_crictl(tmp_path: Path) -> None:
@@ -116,6 +124,29 @@ def test_a_docker_that_is_down_is_no_answer(tmp_path: Path) -> None:
     runtime = read_runtime(Docked(str(tmp_path), ROWS, fails=True), PLATFORM)
     assert not runtime.answers
     assert "Docker daemon" in runtime.error
+
+
+def test_what_runs_of_the_control_plane_is_listed_and_stopped(tmp_path: Path) -> None:
+    rows = [
+        *ROWS,
+        row("container", "kube-apiserver-m0", "kube-apiserver", "running"),
+        row("container", "kube-apiserver-m0", "kube-apiserver", "exited"),
+        row("podsandbox", "kube-apiserver-m0", "POD", "running"),
+    ]
+    host = Docked(str(tmp_path), rows)
+    found = running_containers(host, "kube-system")
+    assert [name for name, _id, _created in found] == ["etcd", "api", "kube-apiserver"]
+    assert all(created > 1.7e9 for _name, _id, created in found)
+    assert running_containers(Docked(str(tmp_path), rows), "other") == ()
+
+    stop_container(host, found[-1][1], 10)
+    stop_sandbox(host, "podsandbox-POD-running")
+    assert host.asked[-2:] == [
+        ["docker", "stop", "-t", "10", "container-kube-apiserver-running"],
+        ["docker", "stop", "-t", "1", "podsandbox-POD-running"],
+    ]
+    with pytest.raises(CommandFailed):
+        running_containers(Docked(str(tmp_path), rows, fails=True), "kube-system")
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "null", "[" * 9000])
