@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.actions.openshift4 import api as asked
+from agent.actions.openshift4.api import NODE_KUBECONFIGS
 from agent.actions.openshift4.guard import NOTE, OVERRIDE, GuardArgs, SetQuorumGuard
 from agent.actions.openshift4.machines import (
     ApiArgs,
@@ -189,6 +191,29 @@ def test_an_api_that_comes_and_goes(api: ApiAlone) -> None:
     assert _guard_is_off(api)
     assert _secrets_are_gone(api)
     assert _is_forced(api)
+
+
+def test_what_is_in_the_way_is_said_once(api: ApiAlone, little_patience: None) -> None:
+    """Both API servers are away and asked in turn, many times: each is told of once."""
+    other = api.root / "root" / NODE_KUBECONFIGS[1].lstrip("/")
+    text = (api.root / "root" / LOCAL_KUBECONFIG.lstrip("/")).read_text()
+    other.write_text(text.replace(api.server.url, "https://127.0.0.1:1"))
+    api.faults(Fault("gone", ("connect",)))
+    patient = replace(api.context(), api_patience=4.0)
+    try:
+        with pytest.raises(ApiUnavailable, match="did not do it for 4 s"):
+            SetQuorumGuard().check(patient, GuardArgs(enabled=False))
+    finally:
+        other.unlink()
+    assert len(api.said) == 2
+    assert "127.0.0.1:1 " in "".join(api.said)
+
+
+def test_a_kubeconfig_that_has_ended_is_to_be_replaced(api: ApiAlone) -> None:
+    api.faults(Fault("unauthorized", ("get",)))
+    with pytest.raises(Paused) as caught:
+        SetQuorumGuard().check(api.context(), GuardArgs(enabled=False))
+    assert caught.value.next == "bring one that it takes: fab resume --kubeconfig FILE"
 
 
 # ---- secrets -----------------------------------------------------------------------------------
