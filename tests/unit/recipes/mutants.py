@@ -8,8 +8,9 @@ may do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from agent.diagnosis.quorum import quorum
@@ -22,20 +23,25 @@ KINDS = ("drop", "swap", "host", "early", "argument")
 
 def mutants(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
     """(kind, what was done, the plan with it) for every single change of each kind."""
+    for kind, what, make in changes(plan):
+        yield kind, what, make()
+
+
+def changes(plan: Plan) -> Iterator[tuple[str, str, Callable[[], Plan]]]:
+    """The same, each plan made only where it is asked for."""
     steps = plan.steps()
     for at, step in enumerate(steps):
         name = f"{step.id} {step.action} on {step.host}"
-        yield "drop", f"without {name}", _with(plan, at, None)
+        yield "drop", f"without {name}", partial(_with, plan, at, None)
         if at + 1 < len(steps):
-            after = steps[at + 1]
-            yield "swap", f"{name} after {after.id}", _with(_with(plan, at, after), at + 1, step)
+            yield "swap", f"{name} after {steps[at + 1].id}", partial(_swapped, plan, at)
         for host in plan.hosts:
             if host != step.host:
-                yield "host", f"{name} done on {host}", _with(plan, at, replace(step, host=host))
+                yield "host", f"{name} done on {host}", partial(_other, plan, at, host=host)
         if at > 1:
-            yield "early", f"{name} first", _first(plan, at)
+            yield "early", f"{name} first", partial(_first, plan, at)
         for what, args in _other_arguments(plan, step):
-            yield "argument", f"{name} with {what}", _with(plan, at, replace(step, args=args))
+            yield "argument", f"{name} with {what}", partial(_other, plan, at, args=args)
 
 
 def _with(plan: Plan, at: int, step: Step | None) -> Plan:
@@ -49,6 +55,15 @@ def _with(plan: Plan, at: int, step: Step | None) -> Plan:
         if row:
             stages.append(replace(stage, steps=tuple(row)))
     return replace(plan, stages=tuple(stages))
+
+
+def _other(plan: Plan, at: int, **fields: Any) -> Plan:
+    return _with(plan, at, replace(plan.steps()[at], **fields))
+
+
+def _swapped(plan: Plan, at: int) -> Plan:
+    step, after = plan.steps()[at : at + 2]
+    return _with(_with(plan, at, after), at + 1, step)
 
 
 def _first(plan: Plan, at: int) -> Plan:
