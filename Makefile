@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PY    := .venv/bin/python
 N     ?= 200
 JOBS  ?= 2
+# Hundreds of processes start here, each of which would compile all of the sources.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check unit lab-test reliability lab-versions lab-reach lab-pythons lab-consoles lab-openshift4 lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
 
