@@ -1,4 +1,4 @@
-"""Start: `python -m tests.lab enclose -- python -m tests.faults matrix|soak`."""
+"""Start: `python -m tests.faults matrix`, or `python -m tests.lab enclose -- … soak`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from tests.lab.commands import run
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 
-_PARTS = ("upper", "containerd")
+
+def _parts(host: Host) -> list[str]:
+    return ["upper", "containerd", *(f"store-{n}" for n in range(len(host.disk.more_stores)))]
 
 
 @dataclass
@@ -27,14 +29,14 @@ class Checkpoint:
     @classmethod
     def take(cls, lab: Lab) -> Checkpoint:
         """Cut the power of all hosts and keep their disks as they are then."""
-        found = cls(lab, [name for name, host in lab.hosts.items() if host.is_up])
+        found = cls(lab, [host.name for host in lab.machines if host.is_up])
         _each(lab, found._keep)
         return found
 
     def _keep(self, host: Host) -> None:
         host.power_cut()
         _unmount(host)
-        for part in _PARTS:
+        for part in _parts(host):
             kept = host.disk.top / f"kept-{part}"
             shutil.rmtree(kept, ignore_errors=True)
             (host.disk.top / part).rename(kept)
@@ -48,10 +50,10 @@ class Checkpoint:
         network.heal(host.name)
         top = host.disk.top
         _unmount(host)
-        for part in (*_PARTS, "work"):
+        for part in (*_parts(host), "work"):
             shutil.rmtree(top / part, ignore_errors=True)
         (top / "work").mkdir()
-        for part in _PARTS:
+        for part in _parts(host):
             run(["cp", "-a", "--sparse=always", top / f"kept-{part}", top / part])
         _mount(host, top)
         if host.name in self.up:
@@ -70,5 +72,5 @@ def _mount(host: Host, top: Path) -> None:
 
 def _each(lab: Lab, act: object) -> None:
     assert callable(act)
-    with ThreadPoolExecutor(len(lab.hosts)) as pool:
-        list(pool.map(act, lab.hosts.values()))
+    with ThreadPoolExecutor(len(lab.machines)) as pool:
+        list(pool.map(act, lab.machines))

@@ -63,7 +63,7 @@ class Gate:
         self.errors: list[BaseException] = []
 
     def __enter__(self) -> Gate:
-        for host in self._lab.hosts.values():
+        for host in self._lab.machines:
             self._stand_before(host)
         return self
 

@@ -65,9 +65,14 @@ def _after(points: list[Point], record: str) -> list[Point]:
     return [p for p in points if (p.host, p.phase, p.number) in wanted]
 
 
+def machine(lab: Lab, name: str) -> Host:
+    """A host, or the load balancer."""
+    return next(host for host in lab.machines if host.name == name)
+
+
 def strike(lab: Lab, fault: Fault, call: gate.Call, run: Running) -> Callable[[], None]:
     """Let it happen; the function that is given waits until the world is as it should be again."""
-    host = lab.hosts[call.host]
+    host = machine(lab, call.host)
     if fault.how != "reattach":
         run.kill()
     if fault.kind == "agent-kill":

@@ -15,24 +15,29 @@ from tests.lab.evidence import STATE, quarantined, require_one_cluster
 from tests.lab.host import Host
 from tests.lab.lab import MANIFEST, Lab
 
-WATCHED = "/etc/kubernetes/manifests"
 FLAG = b"force-new-cluster"
+"""Also as a variable: what is searched is lowered, and has - for _."""
 Picture = dict[str, tuple[Any, ...]]
 
 
 def picture(host: Host, inside: str, folder_times: bool = False) -> Picture:
-    """Relative path -> mode, owner, xattrs, and of files the time and the content.
+    """Relative path -> mode, owner, xattrs, and of files and links the time and the content.
 
     folder_times: of the directories below, too; a rename there and back changes them.
     """
     top = host.path(inside)
     found: Picture = {}
-    for path in [top, *sorted(top.rglob("*"))]:
+    for path in [top, *sorted(top.rglob("*"))] if top.exists() else []:
         info = path.lstat()
-        xattrs = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+        xattrs = {
+            name: os.getxattr(path, name, follow_symlinks=False)
+            for name in os.listxattr(path, follow_symlinks=False)
+        }
         name = str(path.relative_to(top))
         found[name] = (f"{info.st_mode:o}", info.st_uid, info.st_gid, xattrs)
-        if path.is_file() and not path.is_symlink():
+        if path.is_symlink():
+            found[name] += (info.st_mtime_ns, str(path.readlink()))
+        elif path.is_file():
             with path.open("rb") as file:
                 found[name] += (info.st_mtime_ns, file_digest(file, "sha256").hexdigest())
         elif path != top and folder_times:
@@ -68,12 +73,17 @@ def require_one_flagged(lab: Lab, started: Sequence[tuple[str, tuple[str, ...]]]
 
 def require_no_flag_left(host: Host) -> None:
     """No flag in any definition, unit, drop-in or parked file, nor in any etcd's argv or env."""
-    for folder in ("/etc/kubernetes", "/etc/systemd", f"{STATE}/parked"):
+    folders = ("/etc/kubernetes", "/etc/systemd", "/etc/etcd", "/etc/origin", f"{STATE}/parked")
+    for folder in folders:
         files = [p for p in host.path(folder).rglob("*") if p.is_file() and not p.is_symlink()]
-        assert not [p for p in files if FLAG in p.read_bytes()], f"{host.name}: a file has the flag"
+        assert not [p for p in files if _has_flag(p.read_bytes())], f"{host.name}: a file has it"
     for pid in host.etcd_pids():
         said = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
-        assert FLAG not in said.lower().replace(b"_", b"-"), f"{host.name}: process {pid}"
+        assert not _has_flag(said), f"{host.name}: process {pid}"
+
+
+def _has_flag(said: bytes) -> bool:
+    return FLAG in said.lower().replace(b"_", b"-")
 
 
 def lock_holder(host: Host) -> str:
@@ -98,22 +108,34 @@ def _last_kind(journal: Path) -> str:
     return str(json.loads(journal.read_bytes().splitlines()[-1])["kind"])
 
 
-def aftermath(host: Host) -> dict[str, Any]:
+def aftermath(host: Host, watched: str, settled: Sequence[str] = ()) -> dict[str, Any]:
     """What a plan leaves on a host, but for names and times that tell which plan and when.
 
+    watched: the kubelet's directory; settled: folders whose files count, with all but their times.
     Notes about what was parked once are left out: a plan that was taken back leaves its own.
     """
     quarantine = [place.name for place in quarantined(host)]
     parked = [p.name for p in _files(host, f"{STATE}/parked") if not p.name.endswith(".json")]
     return {
         "manifest": host.read(MANIFEST).decode() if host.path(MANIFEST).exists() else "",
-        "watched": sorted(p.name for p in host.path(WATCHED).iterdir()),
+        "watched": names_in(host, watched),
         "parked": sorted(map(plainly, parked)),
         "quarantine": sorted(quarantine),
         "fence": host.path(f"{STATE}/fence.json").exists(),
         "lock": lock_holder(host),
         "journals": journal_states(host),
+        "settled": {folder: _timeless(picture(host, folder)) for folder in settled},
     }
+
+
+def names_in(host: Host, folder: str) -> list[str]:
+    """What lies in a directory, sorted; nothing where there is none."""
+    top = host.path(folder)
+    return sorted(p.name for p in top.iterdir()) if top.is_dir() else []
+
+
+def _timeless(found: Picture) -> Picture:
+    return {name: (*seen[:4], *seen[5:]) for name, seen in found.items()}
 
 
 def _files(host: Host, folder: str) -> list[Path]:
@@ -127,18 +149,23 @@ def guards(host: Host) -> list[str]:
     return re.findall(r"table \w+ etcd_rescue_guard", listed)
 
 
-def require_clean(host: Host, watched: Sequence[str] = ("etcd.yaml",)) -> None:
-    """Nothing of a run is left on a host that is up, and this in the watched directory."""
-    left = aftermath(host)
-    assert left["watched"] == sorted(watched), f"{host.name}: {left['watched']}"
-    assert not left["lock"], f"{host.name}: the lock is held by {left['lock']}"
+def require_clean(host: Host) -> None:
+    """Nothing of a run is left on a host that is up."""
+    holder = lock_holder(host)
+    assert not holder, f"{host.name}: the lock is held by {holder}"
     assert not guards(host), f"{host.name}: a guard stands"
     require_no_flag_left(host)
+
+
+def require_watched(host: Host, folder: str, names: Sequence[str]) -> None:
+    """This and nothing else is in the watched directory."""
+    found = names_in(host, folder)
+    assert found == sorted(names), f"{host.name}: {found}"
 
 
 def require_whole(lab: Lab, voters: Sequence[str], keys: Mapping[str, bytes]) -> None:
     """These are the voters of one cluster, equal in hash, with all keys; nothing is left over."""
     require_one_cluster(lab, list(voters), dict(keys))
-    for host in lab.hosts.values():
+    for host in lab.machines:
         if host.is_up:
             require_clean(host)

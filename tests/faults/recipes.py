@@ -1,72 +1,26 @@
-"""Every recipe as a row: how a cluster gets to need it, the command, and where it must end.
+"""Every recipe as a row: one after the other, as `make faults` goes through them.
 
 A new recipe needs a row here and nothing else: its points are found by an undisturbed run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from tests.faults import machines, masters
+from tests.faults.row import Row
 from tests.lab.console import act
 from tests.lab.evidence import DATA, power_off
 from tests.lab.faults import attempts, lead, let_expire, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
-from tests.lab.operator import OK, PAUSED, REFUSED, Ended, Running, fab, start_fab
+from tests.lab.operator import OK, PAUSED, REFUSED, fab
 
 THREE = ("master-0", "master-1", "master-2")
 OLD = ("master-1", "master-2")
 LOST = tuple(word for name in OLD for word in ("--lost", name))
 DROP = tuple(word for name in OLD for word in ("--drop", name))
-
-LOOK_AGAIN = "wait a minute"
-"""What a refusal says where a member was caught in one of its attempts to start."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One recipe, or one way through it.
-
-    recipe: the name in its plans. prepare: breaks a healthy cluster; what it does to the disks, and
-    which hosts have power then, is kept for all trials. ready: what is done or waited for after a
-    boot of that. words: the command. voters: the cluster at the end. drop: what `resume` is told to
-    give up. again: exit codes of the same command, given once more at the end. revive: makes the
-    cluster whole after a rollback; none: the command is given again. has_way_back: its command can
-    be rolled back at first.
-    """
-
-    name: str
-    recipe: str
-    prepare: Callable[[Lab], None]
-    ready: Callable[[Lab], None]
-    words: tuple[str, ...]
-    voters: tuple[str, ...]
-    drop: tuple[str, ...] = ()
-    again: tuple[int, ...] = (OK,)
-    revive: Callable[[Lab], None] | None = None
-    has_way_back: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def start(self) -> Running:
-        """The operator types the command."""
-        return start_fab(*self.words)
-
-    def run_whole(self) -> Ended:
-        """The operator types the command, and again where it says to look again."""
-        for _ in range(4):
-            ended = self.start().end()
-            if ended.code != REFUSED or LOOK_AGAIN not in ended.err:
-                break
-        return ended
-
-    def resume(self) -> Ended:
-        """The operator goes on with what is unfinished."""
-        return fab("resume", *self.drop)
-
 
 # ---- how a cluster gets to need it ---------------------------------------------------------------
 
@@ -123,8 +77,10 @@ def _revisions_on_disk(lab: Lab) -> set[int]:
 
 def two_crash_loop(lab: Lab) -> None:
     """The diagnosis sees that only a reseed is left."""
-    for host in lab.hosts.values():
+    for name, host in lab.hosts.items():
         host.wait_for_ssh()
+        if name in OLD:
+            _wait_for_crashes(host)
     wait_for_diagnosis(lambda d: d["recipe"] == "reseed", "the loss of the quorum")
 
 
@@ -136,8 +92,13 @@ def break_one(lab: Lab) -> None:
 def one_crash_loops(lab: Lab) -> None:
     """One member crash-loops, and the others serve."""
     lab.wait_healthy(["master-0", "master-2"])
-    wait_until(lambda: _crashes(lab.hosts["master-1"]), 30, "etcd on master-1 to crash-loop")
+    _wait_for_crashes(lab.hosts["master-1"])
     lead(lab, "master-0")  # the leader acts for the others, and points are named by host
+
+
+def _wait_for_crashes(host: Host) -> None:
+    """Look now and then: a look is a process, and the hosts are busy booting."""
+    wait_until(partial(_crashes, host), 30, f"etcd on {host.name} to crash-loop", pause=0.25)
 
 
 def _crashes(host: Host) -> bool:
@@ -215,7 +176,23 @@ def all_answer(lab: Lab) -> None:
     for host in lab.hosts.values():
         if host.is_up:
             host.wait_for_ssh()
-            wait_until(partial(_crashes, host), 30, f"etcd on {host.name} to crash-loop")
+            _wait_for_crashes(host)
+
+
+def leave_alone(lab: Lab) -> None:
+    """Nothing is wrong with it."""
+
+
+def have_a_timer(lab: Lab) -> None:
+    """Every host takes snapshots on a schedule."""
+    fab("install-timer", "--yes").expect(OK)
+
+
+def all_serve(lab: Lab) -> None:
+    """Every member serves, and every host can be logged in to."""
+    lab.wait_healthy()
+    for host in lab.hosts.values():
+        host.wait_for_ssh()
 
 
 def let_one_expire(lab: Lab) -> None:
@@ -226,6 +203,7 @@ def let_one_expire(lab: Lab) -> None:
 QUORUM = ("rescue-quorum", "--yes")
 RESTORE = ("restore", f"master-0:{SNAPSHOT}", "--yes")
 NODE = ("rescue-node", "master-1", "--yes")
+UNITS = ("/etc/systemd/system",)
 
 ROWS = (
     Row(
@@ -261,14 +239,20 @@ ROWS = (
         "renew-certificates", "renew-certificates", let_one_expire, two_serve_and_one_answers,
         ("renew-certificates", "--yes"), THREE,
     ),
+    Row(
+        "install-timer", "install-timer", leave_alone, all_serve,
+        ("install-timer", "--keep", "3", "--yes"), THREE, folders=UNITS, settled=UNITS,
+    ),
+    Row(
+        "remove-timer", "remove-timer", have_a_timer, all_serve, ("remove-timer", "--yes"), THREE,
+        folders=UNITS, settled=UNITS,
+    ),
+    masters.RESTORE_FILES,
+    masters.RETIRE,
+    machines.REPLACE,
 )  # fmt: skip
 
 WITHOUT_A_ROW = {
-    "retire-master": "it needs OpenShift 3.11 and a load balancer; its own lab takes it back",
-    "restore-master-files": "one small file a step, placed as certificates are, which have rows",
-    "install-timer": "no etcd is stopped or touched: a few files of ours, put back one by one",
-    "remove-timer": "the same, the other way round",
-    "replace-machine": "it needs OpenShift 4 and its API; its own lab kills agent and coordinator",
     "clear-alarm": "only preflight, looks and requests to etcd: no file of the host is changed",
 }
 """Recipe -> why it has no row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 from tests.faults import gate
 from tests.faults.checkpoint import Checkpoint
-from tests.faults.kinds import REPEATED, SHARES, Fault, strike
+from tests.faults.kinds import REPEATED, Fault, machine, strike
 from tests.faults.outcome import Outcome
 from tests.faults.points import BEGIN, Point, Track, not_durable
 from tests.faults.proof import (
@@ -22,79 +21,18 @@ from tests.faults.proof import (
     require_clean,
     require_one_flagged,
     require_original_kept,
+    require_watched,
     require_whole,
 )
-from tests.faults.recipes import LOOK_AGAIN, Row
+from tests.faults.row import LOOK_AGAIN, Row
+from tests.faults.stops import Killer, LastMoment, Stop
 from tests.lab.evidence import DATA, seed_keys
+from tests.lab.host import Host
 from tests.lab.lab import MANIFEST, Lab
-from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running, fab
+from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended
 from tests.lab.pool import LabPool
 
 NOTHING_OPEN = "no unfinished plan"
-HELD = 120.0
-"""Seconds for which a call may be held; a coordinator gives up after 180."""
-
-
-class Stop:
-    """Holds the agent that comes to a point until somebody has decided what becomes of it."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.call: gate.Call | None = None
-        self.label = ""
-        self._reached, self._go = threading.Event(), threading.Event()
-
-    def fits(self, point: Point) -> bool:
-        """By the whole key, or with the name of the step's action for its phase."""
-        return self.key in (point.key, f"{point.host}:{point.action}:{point.number}")
-
-    def hold(self, point: Point, call: gate.Call) -> None:
-        """Called in the gate's thread: returns when the call may go on, or its process is gone."""
-        if self._reached.is_set() or not self.fits(point):
-            return
-        self.call, self.label = call, str(point)
-        self._reached.set()
-        self._go.wait(HELD)
-
-    def wait(self, run: Running) -> gate.Call | None:
-        """Wait until the point is reached; None where the run ends without it."""
-        while not self._reached.wait(0.01):
-            if run.is_over:
-                return None
-        return self.call
-
-    def release(self) -> None:
-        """Let the call be answered."""
-        self._go.set()
-
-
-class LastMoment(Stop):
-    """Holds the first agent that is about to announce a step without a way back, or the last."""
-
-    def __init__(self, track: Track) -> None:
-        super().__init__("the last moment before the point of no return")
-        self._track = track
-
-    def fits(self, point: Point) -> bool:
-        """The announcement is not written yet."""
-        turns = self._track.finals or {self._track.last}
-        return point.record == "intent" and point.step in turns
-
-
-class Killer:
-    """Kills an agent at each of a share of the points, once at each."""
-
-    def __init__(self, share: int, spared: str = "") -> None:
-        self._share, self._spared = share, spared
-        self.killed: list[Point] = []
-        self.is_on = False
-
-    def meet(self, point: Point, call: gate.Call) -> None:
-        """Called in the gate's thread."""
-        is_its = point.phase != self._spared and point.number % SHARES == self._share
-        if self.is_on and is_its and point.key not in {p.key for p in self.killed}:
-            self.killed.append(point)
-            gate.kill(call.agent)
 
 
 @dataclass
@@ -122,7 +60,7 @@ class Stage:
             self._row, self._kept = row, self._make(row)
         self._kept.checkpoint.restore()
         found = Scene(self._kept.checkpoint.lab, row, self._kept)
-        with gate.Gate(found.lab, found.track.watch) as watching:
+        with gate.Gate(found.lab, found.track.watch) as watching, row.around(found.lab):
             try:
                 row.ready(found.lab)
                 found.remember()
@@ -157,12 +95,19 @@ class Scene:
 
     def remember(self) -> None:
         """Begin: see what the definitions are like, and count points from here."""
-        for name, host in self.lab.hosts.items():
-            self.definitions[name] = picture(host, "/etc/kubernetes")
+        for host in self.lab.machines:
+            self.definitions[host.name] = self.picture(host)
         self.track.restart()
 
+    def picture(self, host: Host) -> Picture:
+        """What of a host is brought back bit for bit by a rollback."""
+        tops = {folder: picture(host, folder) for folder in self.row.folders}
+        return {
+            f"{top}/{name}": seen for top, found in tops.items() for name, seen in found.items()
+        }
+
     def _hear(self, point: Point, call: gate.Call) -> None:
-        host, data = self.lab.hosts[point.host], f"{DATA}/member"
+        host, data = machine(self.lab, point.host), f"{DATA}/member"
         is_first_touch = point.record == "intent" and point.action in ("copy_data", "relocate_data")
         if is_first_touch and point.host not in self.originals and host.path(data).is_dir():
             self.originals[point.host] = picture(host, data, folder_times=True)
@@ -177,7 +122,7 @@ class Scene:
 
 
 def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any]]:
-    """The points of an undisturbed run, and what it leaves on each host."""
+    """The points of an undisturbed run, each once, and what it leaves on each host."""
     with stage.scene(row) as found:
         run = row.run_whole().expect(OK, PAUSED)
         points = list(found.track.points)
@@ -186,21 +131,30 @@ def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any
         if run.code == PAUSED:
             row.resume().expect(OK)
         prove(found)
-        return points, marks(found)
+        return list({point.key: point for point in points}.values()), marks(found)
 
 
 def marks(found: Scene) -> dict[str, Any]:
     """What a finished plan leaves on the hosts that are up."""
-    return {name: aftermath(host) for name, host in found.lab.hosts.items() if host.is_up}
+    up = [host for host in found.lab.machines if host.is_up]
+    return {host.name: aftermath(host, found.row.watched, found.row.settled) for host in up}
 
 
 def prove(found: Scene) -> None:
     """All that must hold at the end, but for what needs an undisturbed run to compare with."""
     assert not found.problems, found.problems
     require_whole(found.lab, found.row.voters, found.keys)
+    require_definitions(found)
     for name, original in found.originals.items():
         require_original_kept(found.lab.hosts[name], original)
     require_one_flagged(found.lab, found.track.flagged)
+
+
+def require_definitions(found: Scene) -> None:
+    """In every watched directory is what has to be there, and nothing else."""
+    for name, host in found.lab.hosts.items():
+        if host.is_up:
+            require_watched(host, found.row.watched, found.row.pods.get(name, ("etcd.yaml",)))
 
 
 def run_trial(stage: Stage, row: Row, fault: Fault, reference: dict[str, Any] | None) -> Outcome:
@@ -292,7 +246,7 @@ def _roll_back_killed(found: Scene, outcome: Outcome) -> None:
     stop.release()
     found.track.restart()
     found.killer.is_on = found.is_rolling_back = True
-    back = fab("rollback", "--yes").expect(OK)
+    back = found.row.roll_back().expect(OK)
     found.killer.is_on = found.is_rolling_back = False
     outcome.way = "rolled back"
     prove_restored(found, back)
@@ -308,7 +262,7 @@ def finish(found: Scene, fault: Fault, ended: Ended, outcome: Outcome) -> bool:
     if fault.how == "rollback":
         known = len(found.problems)
         found.is_rolling_back = True
-        back = fab("rollback", "--yes").expect(OK, REFUSED, USAGE)
+        back = found.row.roll_back().expect(OK, REFUSED, USAGE)
         found.is_rolling_back = False
         if back.code != REFUSED:
             outcome.way = "rolled back" if back.code == OK else "nothing was begun"
@@ -344,12 +298,11 @@ def prove_restored(found: Scene, back: Ended) -> None:
     """After a rollback: every definition byte for byte, nothing left over, the data untouched."""
     assert back.code == OK or NOTHING_OPEN in back.err, back.err
     assert not found.problems, found.problems
-    for name, host in found.lab.hosts.items():
-        changed = differences(found.definitions[name], picture(host, "/etc/kubernetes"))
-        assert not changed, f"{name}: {changed[:5]}"
-        watched = [p for p in found.definitions[name] if p.startswith("manifests/")]
+    for host in found.lab.machines:
+        changed = differences(found.definitions[host.name], found.picture(host))
+        assert not changed, f"{host.name}: {changed[:5]}"
         if host.is_up:
-            require_clean(host, [p.removeprefix("manifests/") for p in watched])
+            require_clean(host)
     found.originals.clear()  # an etcd that runs again may write to it; the next stop counts
 
 
@@ -358,6 +311,7 @@ def prove_revived(found: Scene) -> None:
     assert found.row.revive is not None
     found.row.revive(found.lab)
     require_whole(found.lab, list(found.lab.hosts), found.keys)
+    require_definitions(found)
 
 
 def prove_like(found: Scene, reference: dict[str, Any] | None) -> None:

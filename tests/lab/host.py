@@ -20,13 +20,15 @@ ALL_PORTS: tuple[int, ...] = ()
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+def wait_until(
+    condition: Callable[[], bool], timeout: float, what: str, pause: float = 0.02
+) -> None:
     """Poll until a condition holds; TimeoutError says what was waited for."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {timeout:g} s still waiting for {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 class Host:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.count import read_file
 from tests.faults.gate import Call
 from tests.faults.kinds import KINDS, REPEATED, faults_of
-from tests.faults.matrix import Results, read_results, repeat, wanted_slice
+from tests.faults.matrix import Results, repeat, wanted_slice
 from tests.faults.outcome import Outcome
 from tests.faults.points import Point, Track, not_durable
 from tests.faults.recipes import ROWS, WITHOUT_A_ROW
@@ -136,7 +137,7 @@ def test_the_latest_outcome_of_a_trial_is_kept(
             for point in ("h:01 a:1", "h:01 a:2"):
                 results.add(Outcome("reseed", "agent-kill", "resume", point, point, outcome), "1/1")
         assert not results.summary()
-    kept = read_results(tmp_path / "reseed.jsonl")
+    kept = read_file(tmp_path / "reseed.jsonl")
     assert [(row["point"], row["outcome"]) for row in kept] == [
         ("h:01 a:1", "passed"), ("h:01 a:2", "passed"),
     ]  # fmt: skip

@@ -1,0 +1,75 @@
+"""Who waits for the agents at their points: to hold one there, or to kill it again and again."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.faults import gate
+from tests.faults.kinds import SHARES
+from tests.faults.points import Point, Track
+from tests.lab.operator import Running
+
+HELD = 120.0
+"""Seconds for which a call may be held; a coordinator gives up after 180."""
+
+
+class Stop:
+    """Holds the agent that comes to a point until somebody has decided what becomes of it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.call: gate.Call | None = None
+        self.label = ""
+        self._reached, self._go = threading.Event(), threading.Event()
+
+    def fits(self, point: Point) -> bool:
+        """By the whole key, or with the name of the step's action for its phase."""
+        return self.key in (point.key, f"{point.host}:{point.action}:{point.number}")
+
+    def hold(self, point: Point, call: gate.Call) -> None:
+        """Called in the gate's thread: returns when the call may go on, or its process is gone."""
+        if self._reached.is_set() or not self.fits(point):
+            return
+        self.call, self.label = call, str(point)
+        self._reached.set()
+        self._go.wait(HELD)
+
+    def wait(self, run: Running) -> gate.Call | None:
+        """Wait until the point is reached; None where the run ends without it."""
+        while not self._reached.wait(0.01):
+            if run.is_over:
+                return None
+        return self.call
+
+    def release(self) -> None:
+        """Let the call be answered."""
+        self._go.set()
+
+
+class LastMoment(Stop):
+    """Holds the first agent that is about to announce a step without a way back, or the last."""
+
+    def __init__(self, track: Track) -> None:
+        super().__init__("the last moment before the point of no return")
+        self._track = track
+
+    def fits(self, point: Point) -> bool:
+        """The announcement is not written yet."""
+        turns = self._track.finals or {self._track.last}
+        return point.record == "intent" and point.step in turns
+
+
+class Killer:
+    """Kills an agent at each of a share of the points, once at each."""
+
+    def __init__(self, share: int, spared: str = "") -> None:
+        self._share, self._spared = share, spared
+        self.killed: list[Point] = []
+        self.is_on = False
+
+    def meet(self, point: Point, call: gate.Call) -> None:
+        """Called in the gate's thread."""
+        is_its = point.phase != self._spared and point.number % SHARES == self._share
+        if self.is_on and is_its and point.key not in {p.key for p in self.killed}:
+            self.killed.append(point)
+            gate.kill(call.agent)

@@ -1,0 +1,153 @@
+"""How the matrix is counted, divided and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.count import Clock, keys_of, note_keys, read_all, read_keys, struck, sums, table
+from tests.faults.jobs import divide, seconds_of
+from tests.faults.kinds import KINDS
+from tests.faults.matrix import Known, Results, share, wanted_slice
+from tests.faults.outcome import Outcome
+from tests.faults.recipes import ROWS, row_named
+from tests.faults.trial import Stage
+from tests.lab.pool import LabPool
+from tests.unit.lab.test_fault_points import RUN, tracked
+
+POINTS = tracked(*RUN)
+
+
+def outcome(kind: str, label: str, came: str = "passed", seconds: float = 20.0) -> Outcome:
+    point = label.partition(" (")[0]
+    return Outcome("reseed", kind, "resume", point, label, came, seconds=seconds)
+
+
+def written(folder: Path, name: str, *outcomes: Outcome) -> None:
+    results = Results(name, out=(folder / "said").open("a"))
+    for one in outcomes:
+        results.add(one, "1/1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tests.faults.matrix.RESULTS_DIR", tmp_path)
+    return tmp_path
+
+
+def known_reseed(folder: Path) -> Known:
+    known = Known(Stage(LabPool()))
+    known.rows["reseed"] = (POINTS, {})
+    note_keys(folder, "reseed", keys_of(row_named("reseed"), POINTS))
+    return known
+
+
+def test_what_is_counted_is_what_is_run(folder: Path) -> None:
+    known, part = known_reseed(folder), wanted_slice({"RECIPE": "reseed"})
+    run = [(f.kind, f.key) for f, _n, _of in part.trials(part.rows[0], known)]
+    counted = [(kind, key) for kind, keys in read_keys(folder)["reseed"].items() for key in keys]
+    assert run == counted
+    assert {kind for kind, _key in counted} == set(KINDS)
+
+
+def test_a_row_that_is_counted_again_replaces_only_itself(folder: Path) -> None:
+    note_keys(folder, "a", {"agent-kill": ["x"]})
+    note_keys(folder, "b", {"agent-kill": ["y"]})
+    note_keys(folder, "a", {"agent-kill": ["z"]})
+    assert read_keys(folder) == {"a": {"agent-kill": ["z"]}, "b": {"agent-kill": ["y"]}}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 139])
+@pytest.mark.parametrize("turns", [1, 2, 5, 32])
+def test_turns_divide_all_trials_and_repeat_none(count: int, turns: int) -> None:
+    numbers = list(range(1, count + 1))
+    parts = [share(numbers, turn, turns, "a row's kind") for turn in range(turns)]
+    assert sorted(n for part in parts for n in part) == numbers
+    assert parts[0]
+
+
+def test_a_turn_covers_a_kind_from_end_to_end() -> None:
+    part = share(list(range(1, 129)), 0, 16, "")
+    gaps = [b - a for a, b in zip(part, part[1:], strict=False)]
+    assert len(part) == 8
+    assert set(gaps) == {16}
+
+
+def test_new_ones_only(folder: Path) -> None:
+    known, part = known_reseed(folder), wanted_slice({"RECIPE": "reseed", "NEW": "1"})
+    every = [f for f, _n, _of in part.trials(part.rows[0], known)]
+    done, failed = every[2], every[3]
+    written(folder, "", outcome("agent-kill", f"{done.key} (fsync /x)"),
+            outcome("agent-kill", f"{failed.key} (fsync /x)", "failed"))  # fmt: skip
+    left = [f for f, _n, _of in part.trials(part.rows[0], known)]
+    assert left == [f for f in every if f != done]
+
+
+def test_a_point_counts_once_however_it_was_asked_for(folder: Path) -> None:
+    label = "h:01 copy_data:3 (rename /b)"
+    asked = Outcome("reseed", "agent-kill", "resume", "h:copy_data:3", label)
+    written(folder, "", asked, outcome("agent-kill", label))
+    written(folder, "soak", outcome("agent-kill", label), outcome("ssh-cut", "h:09 none:1 (x)"))
+    note_keys(folder, "reseed", keys_of(row_named("reseed"), POINTS))
+    found = struck(read_all(folder))
+    assert found["reseed", "agent-kill"] == {"h:01 copy_data:3"}
+    points = len(POINTS)
+    told = next(line for line in sums(folder) if line.startswith("reseed: "))
+    assert f"1 of {points} agent-kill, 0 of " in told
+    assert "struck 2 times in 2 trials (2 agent-kill), all passed" in told
+
+
+def test_points_of_a_run_that_was_killed_often_are_told_apart(folder: Path) -> None:
+    note_keys(folder, "reseed", {"agent-kill": ["h:01 a:1", "h:01 a:2", "h:01 a:3", "h:02 b:1"]})
+    many = "h:01 a:1 (x); h:01 a:3 (y); h:09 gone:1 (z)"
+    often = Outcome("reseed", "agent-kills", "reattach", "*:0", many, killed=3)
+    written(folder, "", often, outcome("agent-kill", "h:01 a:1 (x)"))
+    told = next(line for line in sums(folder) if line.startswith("reseed: "))
+    assert "(1 of 4 agent-kill, and 1 more of agent-kill in one run with others)" in told
+    assert "struck 4 times in 2 trials" in told
+
+
+def test_the_page_says_what_did_not_pass_and_what_was_not_tried(folder: Path) -> None:
+    note_keys(folder, "restore", {"agent-kill": ["h:01 a:1", "h:01 a:2"]})
+    note_keys(folder, "reseed", {"agent-kill": ["h:01 a:1"]})
+    written(folder, "", outcome("agent-kill", "h:01 a:1", "failed"))
+    assert sums(folder) == [
+        "reseed: 0 of 1 points (0 of 1 agent-kill); "
+        "struck 1 times in 1 trials (1 agent-kill), **1 failed**",
+        "restore: 0 of 2 points (0 of 2 agent-kill); no trial yet",
+        "all rows: 0 of 3 points",
+    ]
+
+
+def test_the_table_estimates_by_medians(folder: Path) -> None:
+    keys: dict[str, Any] = {"reseed": {"agent-kill": ["a", "b", "c"], "ssh-cut": ["d"]}}
+    times = (
+        outcome("agent-kill", "a", seconds=3600.0),
+        outcome("agent-kill", "b", seconds=7200.0),
+        outcome("agent-kill", "x", seconds=7200.0),
+        outcome("agent-kill", "y", "failed", seconds=1.0),
+    )
+    written(folder, "", *times)
+    lines = list(table(keys, read_all(folder), ["reseed"]))
+    assert lines[1].split() == ["reseed", "2/3", "0/0", "0/1", "0/0", "0/0", "0/0", "2/4", "8.0"]
+    assert lines[-1].split()[0] == "all"
+    assert lines[-1].split()[-2:] == ["2/4", "8.0"]
+
+
+def test_jobs_share_the_hours() -> None:
+    seconds = {"a": 10.0, "b": 60.0, "c": 30.0, "d": 25.0}
+    assert divide(list("abcd"), seconds, 2) == [["b"], ["a", "c", "d"]]
+    assert divide(list("abcd"), seconds, 1) == [list("abcd")]
+    assert sorted(divide(["a", "b"], seconds, 5)) == [["a"], ["b"]]
+
+
+def test_hours_of_what_is_not_known_yet() -> None:
+    clock = Clock([outcome("agent-kill", "x", seconds=10.0).plain()])
+    keys = {"a": {"agent-kill": ["1", "2"], "power-cut": ["3"]}}
+    assert seconds_of(["a", "b"], keys, clock) == {"a": 30.0, "b": 3600.0}
+
+
+def test_rows_have_names_of_their_own() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
