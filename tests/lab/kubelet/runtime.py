@@ -43,10 +43,15 @@ class Container:
     attempt: int
 
 
-def _crictl(*arguments: str, timeout: float = 90) -> str:
+_REQUEST_TIMEOUT = 120
+"""Seconds: a kubelet's runtimeRequestTimeout. crictl's own 2 are too few on a busy machine: what is
+given up in the middle is begun anew, and may never come to its end."""
+
+
+def _crictl(*arguments: str, timeout: float = _REQUEST_TIMEOUT + 10) -> str:
     try:
         done = subprocess.run(
-            ["crictl", *arguments],
+            ["crictl", f"--timeout={_REQUEST_TIMEOUT}s", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -162,7 +167,7 @@ def start_container(sandbox: str, config: dict[str, Any], sandbox_config: dict[s
 
 def stop_container(container: str, grace: int) -> None:
     """End a container: SIGTERM, and SIGKILL after the grace period."""
-    _crictl("stop", "-t", str(grace), container, timeout=grace + 60)
+    _crictl("stop", "-t", str(grace), container, timeout=grace + _REQUEST_TIMEOUT + 70)
 
 
 def stop_sandbox(sandbox: str) -> None:

@@ -7,6 +7,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import cri_config, klog, runtime
@@ -116,9 +117,10 @@ class PodWorker(threading.Thread):
             return
         watched: dict[int, str] = {}
         waits = []
+        known = runtime.list_containers(self.pod.uid)
         try:
             for spec in self.pod.spec["containers"]:
-                process, wait = self._ensure_container(spec, sandbox, config)
+                process, wait = self._ensure_container(spec, sandbox, config, known)
                 if process is not None:
                     watched[process] = str(spec["name"])
                 # A process that is gone already is looked at again at once.
@@ -158,7 +160,8 @@ class PodWorker(threading.Thread):
         for each in known:
             if each.name == name and not each.running and runtime.exit_code(each.id) == 0:
                 return True
-        process, wait = self._ensure_container(spec, sandbox, config)
+        listed = runtime.list_containers(self.pod.uid)  # of earlier sandboxes, too
+        process, wait = self._ensure_container(spec, sandbox, config, listed)
         if process is not None:
             try:
                 self._watch([process], None)
@@ -188,11 +191,18 @@ class PodWorker(threading.Thread):
         return sandbox, config
 
     def _ensure_container(
-        self, spec: dict[str, Any], sandbox: str, config: dict[str, Any]
+        self,
+        spec: dict[str, Any],
+        sandbox: str,
+        config: dict[str, Any],
+        listed: list[runtime.Container],
     ) -> tuple[int | None, float | None]:
-        """Return an open pidfd of the container, or how long it has to wait for its start."""
+        """Return an open pidfd of the container, or how long it has to wait for its start.
+
+        listed: all containers of the pod, as they were a moment ago.
+        """
         name = str(spec["name"])
-        known = [c for c in runtime.list_containers(self.pod.uid) if c.name == name]
+        known = [c for c in listed if c.name == name]
         running = [c for c in known if c.running and c.sandbox == sandbox]
         if running:
             return self._open_process(running[0].id), None
@@ -240,20 +250,33 @@ class PodWorker(threading.Thread):
     # Ending
 
     def _terminate(self) -> None:
-        """End containers and sandboxes gracefully; what they were stays listed as ended."""
-        for container in runtime.list_containers(self.pod.uid):
-            self._ended.add(container.id)
-            if container.running:
-                klog.info(
-                    "Killing container with a grace period",
-                    pod=self._reference,
-                    containerName=container.name,
-                    gracePeriod=self.pod.grace,
-                )
-                runtime.stop_container(container.id, self.pod.grace)
+        """End containers and sandboxes gracefully; what they were stays listed as ended.
+
+        All containers at the same time, as the kubelet does (killContainersWithSyncResult).
+        """
+        known = runtime.list_containers(self.pod.uid)
+        self._ended |= {container.id for container in known}
+        threads = [
+            threading.Thread(target=self._attempt, args=(partial(self._end_container, container),))
+            for container in known
+            if container.running
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         for sandbox in runtime.list_sandboxes(self.pod.uid):
             if sandbox.ready:
                 runtime.stop_sandbox(sandbox.id)
+
+    def _end_container(self, container: runtime.Container) -> None:
+        klog.info(
+            "Killing container with a grace period",
+            pod=self._reference,
+            containerName=container.name,
+            gracePeriod=self.pod.grace,
+        )
+        runtime.stop_container(container.id, self.pod.grace)
 
     def _wanted_back(self) -> bool:
         """Wait out the teardown; True where the same pod was wanted again before its end."""
