@@ -8,7 +8,7 @@ JOBS  ?= 2
 # Hundreds of processes start here, each of which would compile all of the sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check unit lab-test reliability lab-versions lab-reach lab-pythons lab-consoles lab-openshift4 lab bench faults soak fuzz agent bundle image runtime runtime-lock format clean
+.PHONY: demo test check unit lab-test reliability lab-versions lab-reach lab-pythons lab-consoles lab-openshift4 lab kubeadm bench faults soak fuzz agent bundle image runtime runtime-lock format clean
 
 demo: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m tests.demo
@@ -25,11 +25,15 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-unit: .venv/ready lab
+unit: .venv/ready lab kubeadm
 	.venv/bin/pytest tests/unit -q -n $(JOBS)
 
-lab-test: .venv/ready lab
+lab-test: .venv/ready lab kubeadm
 	@$(PY) -m tests.lab test --jobs $(JOBS)
+
+# A real kubeadm for the tests that compare with one: built once, in two minutes, where Go is.
+kubeadm: .venv/ready lab
+	@$(PY) -m tests.lab.kubeadm_build
 
 # A long fuzzing run, N inputs for each reader; guided by coverage where atheris is for this Python.
 fuzz: N = 20000

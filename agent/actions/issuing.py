@@ -89,11 +89,14 @@ def wanted(host: Host, config: EtcdConfig, platform: Platform, role: str) -> Wan
         return Wanted(role, files, str(name), groups, key_kind=kind)
     hosts = [*_member_hosts(config, role), *(_alternative_names(old) if old is not None else ())]
     names = {h for h in hosts if not _is_address(h)} | {config.name, "localhost"}
-    addresses = [*_LOOPBACK, *(h for h in hosts if _is_address(h))]
+    found = [str(ipaddress.ip_address(h)) for h in hosts if _is_address(h)]
+    advertised = [a for a in found if a not in _LOOPBACK][:1]
+    # kubeadm's order (cmd/kubeadm/app/util/pkiutil/pki_helpers.go: getAltNames)
+    addresses = [*advertised, *_LOOPBACK, *found]
     return Wanted(
         role, files, told if isinstance(told, str) and told else config.name,
         names=tuple(sorted(names)),
-        addresses=tuple(dict.fromkeys(str(ipaddress.ip_address(a)) for a in addresses)),
+        addresses=tuple(dict.fromkeys(addresses)),
         key_kind=kind,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab import enclosure, setup
+from tests.lab.kubeadm_build import kubeadm_program
 from tests.lab.lab import Lab
 from tests.lab.pool import LabPool
 
@@ -18,7 +19,7 @@ _obstacle: str | None = None
 def pytest_configure(config: pytest.Config) -> None:
     """Go into an enclosure before anything is collected."""
     global _obstacle
-    config.addinivalue_line("markers", "kubeadm: runs where KUBEADM names a kubeadm program")
+    config.addinivalue_line("markers", "kubeadm: runs where there is a kubeadm program")
     config.addinivalue_line("markers", "wide(variable): only where it is set, by a target of make")
     if enclosure.is_enclosed() or config.option.collectonly:
         return
@@ -51,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def is_absent(item: pytest.Item) -> bool:
         wide = item.get_closest_marker("wide")
-        if item.get_closest_marker("kubeadm") and not os.environ.get("KUBEADM"):
+        if item.get_closest_marker("kubeadm") and not kubeadm_program():
             return True
         return wide is not None and not os.environ.get(wide.args[0])
 

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from agent.errors import RescueError
@@ -14,6 +15,7 @@ from tests.lab import build, cache, debs, etcd_build, pki, pythons, recipe
 from tests.lab.build import Progress
 from tests.lab.disk import base_dir
 from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
+from tests.lab.kubeadm_build import kubeadm_dir
 from tests.lab.openshift4 import base as base4
 from tests.lab.openshift4.kubectl import ensure_kubectl, kubectl_dir
 from tests.lab.openshift311.age import ensure_age
@@ -65,22 +67,38 @@ def ensure(
     if missing and install:
         say(f"installing {' '.join(missing)}")
         debs.install_into_machine(missing)
-    base = build.ensure_base(say)
-    for version in versions:
-        if needs_go(version) and not (base / "root/usr/bin/crictl").exists():
-            say(f"etcd {version} is built by Go, which this machine cannot have: left out")
-            continue
-        etcd_build.ensure_etcd(version, base, say)
+    base = _ensure_base(say)
+    with ThreadPoolExecutor(len(versions) + 4) as pool:
+        parts: list[Future[object]] = []
+        parts += [pool.submit(_ensure_etcd, version, base, say) for version in versions]
+        parts += [pool.submit(each) for each in (ensure_kubectl, pki.ensure_keys, ensure_age)]
+        parts += [pool.submit(base4.root_dir)] if has_crictl() else []
+        for part in parts:
+            part.result()
     if has_crictl():
         say("making what hosts in OpenShift's layout have beyond that")
         base4.store_dir(recipe.etcd_dir(DEFAULT))
-    ensure_kubectl()
-    pki.ensure_keys()
-    ensure_age()
-    of_openshift = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir()]
-    cache.remove_old(
-        lambda path: recipe.is_current(path) or is_of_reach(path) or path in of_openshift
-    )
+    of_others = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir(), kubeadm_dir()]
+    cache.remove_old(lambda path: recipe.is_current(path) or is_of_reach(path) or path in of_others)
+
+
+def _ensure_base(say: Progress) -> Path:
+    """The base. Go compiles crictl for it while the packages come and are unpacked."""
+    if recipe.base_dir().is_dir() or recipe.debootstrap_dir().is_dir():
+        return build.ensure_base(say)
+    with ThreadPoolExecutor(1) as pool:
+        say("making the hosts' root file system (debootstrap, a minute or more)")
+        plain = pool.submit(cache.ensure, recipe.debootstrap_dir(), build._debootstrap)
+        base = build.ensure_base(say)
+        plain.result()
+    return base
+
+
+def _ensure_etcd(version: str, base: Path, say: Progress) -> None:
+    if needs_go(version) and not (base / "root/usr/bin/crictl").exists():
+        say(f"etcd {version} is built by Go, which this machine cannot have: left out")
+        return
+    etcd_build.ensure_etcd(version, base, say)
 
 
 def is_of_reach(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.lab.evidence import STATE, require_one_cluster, seed_keys, tree
 from tests.lab.faults import PKI, ids, let_expire, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
+from tests.lab.kubeadm_build import kubeadm_program
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, REFUSED, Ended, fab, start_fab
 
@@ -190,7 +190,7 @@ def test_all_certificates_ended_in_the_same_night(lab: Lab) -> None:
 def test_kubeadm_itself_makes_them_where_it_is(lab: Lab) -> None:
     keys, host = seed_keys(lab), lab.hosts["master-1"]
     wanted = names_in(certificate(host, "server"))
-    host.write("/usr/local/bin/kubeadm", Path(os.environ["KUBEADM"]).read_bytes(), 0o755)
+    host.write("/usr/local/bin/kubeadm", Path(kubeadm_program()).read_bytes(), 0o755)
     let_expire(host, "server")
     host.path(f"{PKI}/healthcheck-client.crt").unlink()
     host.path(f"{PKI}/healthcheck-client.key").unlink()
