@@ -9,13 +9,11 @@ from typing import Optional
 from agent.actions.base import Action, Context, Data, NoArgs, wait_for
 from agent.actions.definitions import current_config
 from agent.actions.members import local_client
+from agent.actions.shrink import DEFAULT_QUOTA
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd.client import EtcdClient, Status, peer_hash_kv
 from agent.etcd.transport import real_files
 from agent.model.facts import Alarm, EtcdConfig, Member
-
-DEFAULT_QUOTA = 2 * 1024**3
-"""Bytes that etcd takes where --quota-backend-bytes is not given, or 0 (DefaultQuotaBytes)."""
 
 _FULL = 0.9
 _ROOM = 64 * 1024 * 1024

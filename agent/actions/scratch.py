@@ -23,6 +23,15 @@ from agent.actions.data import (
 )
 from agent.actions.definitions import current_config
 from agent.actions.services import require_stopped
+from agent.actions.shrink import (
+    WITHOUT_QUOTA,
+    db_of,
+    db_size,
+    is_bloated,
+    quota_of,
+    shrink,
+    wait_until_compacted,
+)
 from agent.errors import PreconditionFailed, RescueError, StepFailed
 from agent.etcd.answers import Status
 from agent.etcd.client import EtcdClient, peer_hash_kv
@@ -118,6 +127,7 @@ def _prejoin_flags(ctx: Context, config: EtcdConfig, args: PrejoinArgs) -> list[
         f"--initial-cluster={args.initial_cluster or _listed(ctx, args.sources, config)}",
         "--initial-cluster-state=existing",
         *(f"--{name}={config.flags[name]}" for name in timing if name in config.flags),
+        WITHOUT_QUOTA,  # after the node's own, in place of which it counts
     ]
 
 
@@ -147,7 +157,8 @@ def running(ctx: Context, argv: list[str], log: str) -> Iterator[Callable[[], Op
 def _last_words(ctx: Context, log: str) -> str:
     """Give the error of the last log lines that carry one."""
     lines = ctx.host.read_bytes(log, 64 << 20).decode(errors="replace").splitlines()[-50:]
-    telling = [line for line in lines if '"fatal"' in line or '"error"' in line or "panic" in line]
+    words = ('"fatal"', '"error"', "panic", "fatal error:")  # the last is Go's runtime's
+    telling = [line for line in lines if any(word in line for word in words)]
     return (telling or lines or ["(no output)"])[-1][-600:]
 
 
@@ -243,7 +254,8 @@ class Prejoin(Action[PrejoinArgs]):
 
     With an identity in the data directory the definition's --initial-* flags no longer matter, and
     no back-off of a changed pod is in the way. It is stopped before anybody promotes it: a voter
-    that is about to stop would cost a two-member cluster its quorum.
+    that is about to stop would cost a two-member cluster its quorum. Its file is rewritten where it
+    grew as the others' once did: it would raise the alarm anew that they are rid of.
     """
 
     name = "prejoin"
@@ -282,7 +294,9 @@ class Prejoin(Action[PrejoinArgs]):
                 return caught_up(ctx.host, endpoint, config, target, facts)
 
             wait_for(ctx.say, "the learner to catch up", probe, args.deadline, 0.05)
-        return finish(ctx, where, facts)
+            if is_bloated(db_size(ctx.host, db_of(where)), target.db_size, quota_of(config)):
+                wait_until_compacted(ctx, where, config, target.revision)
+        return finish(ctx, where, {**facts, **shrink(ctx, where, config, target.db_size)})
 
     def undo(self, ctx: Context, args: PrejoinArgs, undo: Data) -> None:
         discard_work(ctx, data_places(ctx, args))

@@ -60,6 +60,8 @@ def test_etcdctl_and_alarms(make_lab: MakeLab, version: str) -> None:
         check_watch_ends(lab.hosts["master-1"])
         check_no_space_is_no_disarming(lab)
     check_no_space(lab, {**keys, **full})
+    if version == "3.5":
+        check_joining_afterwards(lab, lab.get_all())
     lab = make_lab(hosts=3, quota=QUOTA, etcd=version)  # its log tells of no full database
     seed_keys(lab)
     check_corrupt(lab)
@@ -120,6 +122,23 @@ def check_no_space(lab: Lab, keys: dict[str, bytes]) -> None:
     assert ids(lab, "master-0") == before
     sizes = [int(lab.client(name).status()["dbSize"]) for name in THREE]
     assert max(sizes) < 0.9 * QUOTA
+
+
+def check_joining_afterwards(lab: Lab, keys: dict[str, bytes]) -> None:
+    """A member that joins is sent the log of the full time; the alarm does not come with it."""
+    lab.hosts["master-2"].wipe_etcd()
+    wait_for_diagnosis(lambda d: d["target"] == "master-2", "the wiped member to be seen")
+    ended = rescue("master-2", through="master-0").expect(OK)
+    assert (ended.result["recipe"], ended.result["state"]) == ("replace-member", "healthy")
+    records = fab("journal", ended.result["plan"][:12]).expect(OK).result
+    (rewritten,) = [r["data"]["rewritten"] for r in records if "rewritten" in r["data"]]
+    assert rewritten["before"] > 0.8 * QUOTA > rewritten["after"]
+    assert int(lab.client("master-2").status()["dbSize"]) < QUOTA // 2
+    large = b"x" * 1000 * 1000  # with what it was sent in its file, beyond the quota
+    lab.client("master-2").put("/large", large)
+    lab.client("master-2").put("/after-that", b"")
+    assert alarms(lab) == []
+    require_one_cluster(lab, THREE, {**keys, "/large": large, "/after-that": b""})
 
 
 def check_corrupt(lab: Lab) -> None:
