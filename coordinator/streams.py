@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -20,6 +21,10 @@ memory as its text, and what answers need not be an agent."""
 _CHUNK = 64 * 1024
 _TAIL = 16 * 1024
 _STDERR_EVERY = 0.2
+_PIPE = 1024 * 1024
+"""What the stdout of a process holds, where the kernel lets it; as usual it is 64 KiB. The sender
+works on while we are busy, and we wake up for more at once: for a large file over ssh that is a
+quarter of the time that this side takes."""
 
 
 class ByteStream(Protocol):
@@ -39,6 +44,13 @@ class ByteStream(Protocol):
 
     def close(self) -> None:
         """End stdin, so that the process may finish what it is doing, and let go of it."""
+
+
+class BulkStream(ByteStream, Protocol):
+    """One that large files come over."""
+
+    def read_into(self, room: memoryview, timeout: float) -> int:
+        """As `read`, into memory that is there: how many bytes came, 0 at the end of stdout."""
 
 
 class Tail:
@@ -84,25 +96,36 @@ class ProcessStream:
         self._open = {self._stdout, self._stderr}
         self._tail = Tail()
         os.set_blocking(self._stdin, False)
+        with contextlib.suppress(OSError):  # all pipes of a user together have a limit
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def read(self, timeout: float) -> bytes:
         """See ByteStream."""
+        data = os.read(self._stdout, _CHUNK) if self._is_open(timeout) else b""
+        if not data:
+            self._open.discard(self._stdout)
+        return data
+
+    def read_into(self, room: memoryview, timeout: float) -> int:
+        """See BulkStream."""
+        count = os.readv(self._stdout, [room]) if self._is_open(timeout) else 0
+        if not count:
+            self._open.discard(self._stdout)
+        return count
+
+    def _is_open(self, timeout: float) -> bool:
+        """Wait until stdout has something, or its end; False after that. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while self._stdout in self._open:
             left = deadline - time.monotonic()
             ready, _, _ = select.select(list(self._open), [], [], max(left, 0))
-            if not ready:
-                raise TimeoutError
             if self._stderr in ready:
                 self._drain()
             if self._stdout in ready:
-                data = os.read(self._stdout, _CHUNK)
-                if data:
-                    return data
-                self._open.discard(self._stdout)
-            elif left <= 0:
+                return True
+            if not ready or left <= 0:
                 raise TimeoutError
-        return b""
+        return False
 
     def _drain(self) -> None:
         data = os.read(self._stderr, _CHUNK)
@@ -159,18 +182,28 @@ class SshStream:
         channel.exec_command(command)
 
     def read(self, timeout: float) -> bytes:
-        """See ByteStream. stderr is read meanwhile: unread, it would fill the window and block."""
+        """See ByteStream."""
+        return self._receive(_CHUNK, timeout)
+
+    def _receive(self, size: int, timeout: float) -> bytes:
+        """Read stdout, and stderr meanwhile: unread, it would fill the window and block."""
         deadline = time.monotonic() + timeout
         while True:
             self._drain()
             left = deadline - time.monotonic()
             self._channel.settimeout(max(min(left, _STDERR_EVERY), 0.0))
             try:
-                data: bytes = self._channel.recv(_CHUNK)
+                data: bytes = self._channel.recv(size)
                 return data
             except TimeoutError:
                 if left <= 0:
                     raise
+
+    def read_into(self, room: memoryview, timeout: float) -> int:
+        """See BulkStream. paramiko gives bytes of its own alone."""
+        data = self._receive(min(len(room), _CHUNK), timeout)
+        room[: len(data)] = data
+        return len(data)
 
     def _drain(self) -> None:
         while self._channel.recv_stderr_ready():

@@ -15,17 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from agent.errors import Damaged, Refused, RescueError, Unreachable, from_plain
 from agent.host import STATE_DIR
-from agent.snapshot.hashing import hasher
 from coordinator.agent_file import AgentFile
+from coordinator.arriving import arriving
 from coordinator.channel import Messages, error_of
 from coordinator.connection import Access
 from coordinator.delivery import deliver, host_command, start_code
 from coordinator.hosts import HostSpec
-from coordinator.streams import ByteStream
+from coordinator.streams import BulkStream
 from coordinator.transports.open_line import open_line
 
 SILENCE = 60.0
@@ -138,14 +138,12 @@ def _resumable(piece: Piece) -> int:
 
 def _take(piece: Piece, have: int, bulk: _Bulk, progress: _Progress) -> None:
     part = _part(piece)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(part, flags, 0o600), "r+b") as file:
-        os.fchmod(file.fileno(), 0o600)
-        try:
-            digest = _write(piece, have, bulk, progress, file)
-        finally:
-            file.flush()
-            os.fsync(file.fileno())
+    with arriving(part, piece.size, have) as file:
+        while file.left:
+            count = bulk.read_into(file.room())
+            file.add(count)
+            progress.add(count)
+        digest = file.digest()
     if digest != piece.sha256:
         part.unlink()
         raise Damaged(
@@ -155,21 +153,6 @@ def _take(piece: Piece, have: int, bulk: _Bulk, progress: _Progress) -> None:
         )
     os.rename(part, piece.target)
     sync_directory(piece.target.parent)
-
-
-def _write(piece: Piece, have: int, bulk: _Bulk, progress: _Progress, file: BinaryIO) -> str:
-    """Write the rest of a piece, hashed while it is written; the sha256 of all of it."""
-    with hasher() as hashing:
-        done = 0
-        while done < have:
-            data = file.read(min(_CHUNK, have - done))
-            hashing.update(data)
-            done += len(data)
-        for data in bulk.read(piece.size - have):
-            hashing.update(data)
-            file.write(data)
-            progress.add(len(data))
-        return hashing.finish()
 
 
 def sync_directory(path: Path) -> None:
@@ -242,7 +225,7 @@ class _Progress:
 class _Bulk:
     """An agent that sends or takes raw bytes after one line."""
 
-    def __init__(self, host: str, stream: ByteStream, messages: Messages) -> None:
+    def __init__(self, host: str, stream: BulkStream, messages: Messages) -> None:
         self._host, self._stream, self._messages = host, stream, messages
         self._rest = b""
 
@@ -264,23 +247,20 @@ class _Bulk:
         self._rest = self._messages.rest()
         return int(value)
 
-    def read(self, size: int) -> Iterator[bytes]:
-        """Exactly `size` raw bytes. Raises Unreachable where fewer come."""
-        while size:
-            data = self._rest or self._receive()
-            data, self._rest = data[:size], data[size:]
-            size -= len(data)
-            yield data
-
-    def _receive(self) -> bytes:
+    def read_into(self, room: memoryview) -> int:
+        """Raw bytes, as many as came; never 0. Raises Unreachable where none come any more."""
+        if self._rest:
+            count = min(len(room), len(self._rest))
+            room[:count], self._rest = self._rest[:count], self._rest[count:]
+            return count
         try:
-            data = self._stream.read(SILENCE)
+            count = self._stream.read_into(room, SILENCE)
         except TimeoutError:
             raise Unreachable(f"{self._host}: no byte came for {SILENCE:g} s") from None
-        if not data:
+        if not count:
             said = self._stream.errors().strip()[-500:]
             raise Unreachable(f"{self._host}: the connection ended", said)
-        return data
+        return count
 
     def write(self, data: bytes) -> None:
         self._stream.write(data, SILENCE)
@@ -294,7 +274,7 @@ def _bulk(way: Way, argv: list[str]) -> Iterator[_Bulk]:
         yield _Bulk(way.spec.name, stream, messages)
 
 
-def _started(way: Way, argv: list[str], stack: contextlib.ExitStack) -> tuple[ByteStream, Messages]:
+def _started(way: Way, argv: list[str], stack: contextlib.ExitStack) -> tuple[BulkStream, Messages]:
     line = open_line(way.spec, way.access)
     stack.callback(line.close)
     command = lambda is_root: host_command(is_root, bool(way.access.sudo_password))  # noqa: E731
@@ -309,8 +289,8 @@ def _started(way: Way, argv: list[str], stack: contextlib.ExitStack) -> tuple[By
 
 
 def _run(
-    way: Way, argv: list[str], stream: ByteStream, stack: contextlib.ExitStack, has_shell: bool
-) -> tuple[ByteStream, Messages]:
+    way: Way, argv: list[str], stream: BulkStream, stack: contextlib.ExitStack, has_shell: bool
+) -> tuple[BulkStream, Messages]:
     messages = Messages(stream, way.spec.name)
     try:
         code = start_code(way.agent, STATE_DIR, argv, has_shell=has_shell)

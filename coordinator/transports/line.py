@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from coordinator.streams import ByteStream
+from coordinator.streams import BulkStream, ByteStream
 
 PYTHON_ARGS = "-E -s -S -c"
 PROGRAM = "exec(input(str(dict())+chr(10)))"
@@ -36,7 +36,7 @@ class Line(Protocol):
         A transport that has no shell on the other side starts its own, without `command`.
         """
 
-    def start_bulk(self, command: CommandLine) -> Iterator[ByteStream]:
+    def start_bulk(self, command: CommandLine) -> Iterator[BulkStream]:
         """The same for large transfers: streams to try one after the other, the fastest first."""
 
     def close(self) -> None:

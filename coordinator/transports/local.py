@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from coordinator.streams import ByteStream, ProcessStream
+from coordinator.streams import BulkStream, ProcessStream
 from coordinator.transports.line import CommandLine
 
 
@@ -15,11 +15,11 @@ class LocalLine:
     words: tuple[str, ...] = ()
     has_shell = True
 
-    def start(self, command: CommandLine) -> ByteStream:
+    def start(self, command: CommandLine) -> ProcessStream:
         """See Line."""
         return ProcessStream(["/bin/sh", "-c", command(os.geteuid() == 0)])
 
-    def start_bulk(self, command: CommandLine) -> Iterator[ByteStream]:
+    def start_bulk(self, command: CommandLine) -> Iterator[BulkStream]:
         """See Line."""
         yield self.start(command)
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.errors import Refused, Unreachable
 from coordinator.hosts import HostSpec
-from coordinator.streams import ByteStream, ProcessStream
+from coordinator.streams import BulkStream, ProcessStream
 from coordinator.transports.line import PROGRAM, PYTHON_ARGS, CommandLine
 from coordinator.transports.pod_tools import TOOLS, PodName, PodWish, Tool, failed
 
@@ -95,7 +95,7 @@ class Pod:
             _run(self._tool.delete(self.name), _END_SECONDS)
             raise failed(self.host, self._tool, f"{self._debug.said()[1]}\n{said}")
 
-    def exec(self) -> ByteStream:
+    def exec(self) -> ProcessStream:
         """Start the Python that waits for the bootstrap in the pod."""
         return _Inside(self)
 
@@ -243,11 +243,11 @@ class PodLine:
         self._pods = pods
         self._pod = pods.take(spec.name)
 
-    def start(self, command: CommandLine) -> ByteStream:
+    def start(self, command: CommandLine) -> ProcessStream:
         """See Line. The image has no login shell, and needs none."""
         return self._pod.exec()
 
-    def start_bulk(self, command: CommandLine) -> Iterator[ByteStream]:
+    def start_bulk(self, command: CommandLine) -> Iterator[BulkStream]:
         """See Line."""
         yield self.start(command)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from coordinator.connection import Access, Link, connect, resolve
 from coordinator.hosts import HostSpec
 from coordinator.sshconfig import SshOptions
-from coordinator.streams import ByteStream, ProcessStream, SshStream
+from coordinator.streams import BulkStream, ProcessStream, SshStream
 from coordinator.transports.line import CommandLine
 
 _ALIAS = "etcd-rescue-host"
@@ -35,7 +35,7 @@ class SshLine:
         self._left = contextlib.ExitStack()
         self._left.callback(self._link.close)
 
-    def start(self, command: CommandLine) -> ByteStream:
+    def start(self, command: CommandLine) -> SshStream:
         """See Line."""
         return self.run(command(self.is_root))
 
@@ -44,11 +44,11 @@ class SshLine:
         """Whether the login is root's."""
         return self._link.user == "root"
 
-    def run(self, command: str) -> ByteStream:
+    def run(self, command: str) -> SshStream:
         """Start a command line in the host's login shell."""
         return SshStream(self._link.session(), command)
 
-    def start_bulk(self, command: CommandLine) -> Iterator[ByteStream]:
+    def start_bulk(self, command: CommandLine) -> Iterator[BulkStream]:
         """See Line. The system's ssh cannot be given a password."""
         ssh = None if self._access.password else shutil.which("ssh")
         if ssh:
