@@ -79,6 +79,10 @@ class Kind(ABC):
     def end_by_force(self, ctx: Context) -> None:
         """End what did not end by itself."""
 
+    def end_leftovers(self, ctx: Context) -> None:
+        """End what waits beside an etcd that has ended. Nothing, unless a kind has such a thing."""
+        return
+
     @abstractmethod
     def still(self, ctx: Context) -> tuple[bool, str]:
         """Say whether all is stopped, no process being left, and what was seen."""

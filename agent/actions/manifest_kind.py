@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Optional
 
 from agent.actions import splice
 from agent.actions.base import Context
 from agent.actions.kind import Flags, Kind, Texts, file_hash
-from agent.errors import CommandFailed, PreconditionFailed
+from agent.errors import CommandFailed, Damaged, PreconditionFailed
 from agent.model.facts import EtcdConfig
-from agent.survey.containers import read_runtime, stop_container, stop_sandbox
+from agent.survey.containers import read_runtime, running_in, stop_container, stop_sandbox
 from agent.survey.manifest import etcd_config
 from agent.survey.processes import is_etcd_stopped
 
@@ -102,6 +103,17 @@ class ManifestKind(Kind):
                 stop_container(ctx.host, container.id, _GRACE_SECONDS)
         for sandbox in sorted({c.sandbox_id for c in runtime.containers} - {""}):
             stop_sandbox(ctx.host, sandbox)
+
+    def end_leftovers(self, ctx: Context) -> None:
+        """The kubelet is ending the pod; this only spares the rest of it its grace."""
+        runtime = read_runtime(ctx.host, ctx.platform, ends=False)
+        if not runtime.sandboxes_ready:
+            return
+        ctx.say("etcd has ended; ending what is left of its pod")
+        with suppress(CommandFailed, Damaged):  # or the kubelet was first
+            for sandbox in sorted({c.sandbox_id for c in runtime.containers} - {""}):
+                for container in running_in(ctx.host, sandbox):
+                    stop_container(ctx.host, container, 0)
 
     def still(self, ctx: Context) -> tuple[bool, str]:
         return is_etcd_stopped(ctx.host, None, read_runtime(ctx.host, ctx.platform, ends=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Optional
 
@@ -15,19 +16,49 @@ from agent.survey.online import local_endpoint, local_peer_urls
 from agent.survey.processes import etcd_processes
 from agent.survey.watched import read_watched
 
+_LINGERING = 2.0
+"""Seconds that a pod may stay after its etcd has ended: one of a single container takes less."""
+
+
+def _still_runs(ctx: Context) -> str:
+    """What makes etcd run, or is it, in words; empty where neither is left."""
+    watched, _strays, _problems = read_watched(ctx.host, ctx.platform)
+    if watched is not None:
+        return f"its definition is in place: {watched.definition}"
+    running = [p for p in etcd_processes(ctx.host) if not p.scratch]
+    return f"process {running[0].pid} runs" if running else ""
+
 
 def stopped_now(ctx: Context) -> tuple[bool, str]:
     """Say whether etcd is stopped by the whole rule, and what was seen.
 
     The cheap signs first: the runtime is asked only when no process and no port is left.
     """
-    watched, _strays, _problems = read_watched(ctx.host, ctx.platform)
-    if watched is not None:
-        return False, f"its definition is in place: {watched.definition}"
-    running = [p for p in etcd_processes(ctx.host) if not p.scratch]
-    if running:
-        return False, f"process {running[0].pid} runs"
-    return kind_of(ctx).still(ctx)
+    seen = _still_runs(ctx)
+    return (False, seen) if seen else kind_of(ctx).still(ctx)
+
+
+class _Ending:
+    """A stop under way: what etcd leaves behind is ended too, once etcd itself is gone for good.
+
+    A pod may have containers that wait out their grace, 30 s on OpenShift 4, with etcd long ended.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx, self._gone, self._is_ended = ctx, 0.0, False
+
+    def look(self) -> tuple[bool, str]:
+        """(whether all is stopped, what is seen)."""
+        seen, now = _still_runs(self._ctx), time.monotonic()
+        if seen:
+            self._gone = 0.0
+            return False, seen
+        stopped, seen = kind_of(self._ctx).still(self._ctx)
+        self._gone = self._gone or now
+        if not stopped and not self._is_ended and now - self._gone >= _LINGERING:
+            self._is_ended = True
+            kind_of(self._ctx).end_leftovers(self._ctx)
+        return stopped, seen
 
 
 def require_stopped(ctx: Context) -> None:
@@ -80,18 +111,14 @@ def stop(ctx: Context, deadline: float = 60.0, hold: float = 0.3) -> str:
 
     What runs it has its turn; what does not end then is ended by force. Raises Timeout.
     """
-    kind = kind_of(ctx)
-
-    def probe() -> tuple[bool, str]:
-        return stopped_now(ctx)
-
+    kind, ending = kind_of(ctx), _Ending(ctx)
     turn = min(deadline, kind.begin_stop(ctx))
     try:
-        return wait_for(ctx.say, "etcd to stop", probe, turn, hold=hold)
+        return wait_for(ctx.say, "etcd to stop", ending.look, turn, hold=hold)
     except Timeout:
         kind.end_by_force(ctx)
     look = "look at: fab survey; ss -ltnp 'sport = :2379'"
-    return wait_for(ctx.say, "etcd to stop", probe, deadline, hold=hold, next=look)
+    return wait_for(ctx.say, "etcd to stop", ending.look, deadline, hold=hold, next=look)
 
 
 class RestartKubelet(Action[NoArgs]):

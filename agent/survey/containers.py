@@ -97,6 +97,19 @@ def running_containers(
     )
 
 
+def running_in(host: Host, sandbox: str, timeout: float = 10.0) -> tuple[str, ...]:
+    """IDs of the containers that run in a sandbox; none where there is no crictl.
+
+    Raises CommandFailed, Damaged.
+    """
+    crictl = host.which("crictl")
+    if not crictl:
+        return ()
+    argv = [*crictl_base(host, crictl, timeout), "ps", "--pod", sandbox, "-o", "json"]
+    items = _listed(host.run(argv, timeout=timeout).stdout, "containers")
+    return tuple(str(i.get("id", "")) for i in items if i.get("state") == "CONTAINER_RUNNING")
+
+
 def stop_container(host: Host, container: str, grace: int) -> None:
     """Stop a container through the runtime that lists it; killed after `grace` seconds.
 
