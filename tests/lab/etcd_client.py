@@ -6,7 +6,8 @@ import base64
 import http.client
 import json
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Member:
 
 
 class EtcdClient:
-    """Talks to one member; every call is a request of its own."""
+    """Talks to one member; every call has a connection of its own, but for `lasting`."""
 
     def __init__(self, address: str, pki: Path, timeout: float = 5.0, port: int = 2379) -> None:
         self._address = address
@@ -48,13 +49,28 @@ class EtcdClient:
         cert, key = pki / "healthcheck-client.crt", pki / "healthcheck-client.key"
         self._tls.load_cert_chain(cert, key)
         self._files = RealFiles(str(cert), str(key), str(pki / "ca.crt"))
+        self._lasting: http.client.HTTPSConnection | None = None
+
+    @contextmanager
+    def lasting(self) -> Iterator[None]:
+        """One connection for all calls in the block, which one thread makes: much data in less time
+        than the handshakes alone would take."""
+        self._lasting = self._connection()
+        try:
+            yield
+        finally:
+            self._lasting.close()
+            self._lasting = None
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            self._address, self._port, timeout=self._timeout, context=self._tls
+        )
 
     def call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST to /v3/METHOD; by gRPC where the gateway is off, as etcd 3.4 has it by default when
         it reads a configuration file."""
-        connection = http.client.HTTPSConnection(
-            self._address, self._port, timeout=self._timeout, context=self._tls
-        )
+        connection = self._lasting or self._connection()
         try:
             connection.request("POST", f"/v3/{method}", json.dumps(body))
             response = connection.getresponse()
@@ -67,7 +83,8 @@ class EtcdClient:
         except (OSError, http.client.HTTPException, ValueError, EtcdError) as error:
             raise EtcdUnavailable(f"{self._address}: {error}") from error
         finally:
-            connection.close()
+            if connection is not self._lasting:
+                connection.close()
         if response.status != 200 and not off:
             raise EtcdUnavailable(f"{self._address}: {answer.get('message', answer)}")
         return answer
