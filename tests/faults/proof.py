@@ -108,10 +108,13 @@ def _last_kind(journal: Path) -> str:
     return str(json.loads(journal.read_bytes().splitlines()[-1])["kind"])
 
 
-def aftermath(host: Host, watched: str, settled: Sequence[str] = ()) -> dict[str, Any]:
+def aftermath(
+    host: Host, watched: str, settled: Sequence[str] = (), known: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What a plan leaves on a host, but for names and times that tell which plan and when.
 
     watched: the kubelet's directory; settled: folders whose files count, with all but their times.
+    known: contents that were there before, by their hash: every lab has certificates of its own.
     Notes about what was parked once are left out: a plan that was taken back leaves its own.
     """
     quarantine = [place.name for place in quarantined(host)]
@@ -124,7 +127,7 @@ def aftermath(host: Host, watched: str, settled: Sequence[str] = ()) -> dict[str
         "fence": host.path(f"{STATE}/fence.json").exists(),
         "lock": lock_holder(host),
         "journals": journal_states(host),
-        "settled": {folder: _timeless(picture(host, folder)) for folder in settled},
+        "settled": {folder: _timeless(picture(host, folder), known or {}) for folder in settled},
     }
 
 
@@ -134,8 +137,19 @@ def names_in(host: Host, folder: str) -> list[str]:
     return sorted(p.name for p in top.iterdir()) if top.is_dir() else []
 
 
-def _timeless(found: Picture) -> Picture:
-    return {name: (*seen[:4], *seen[5:]) for name, seen in found.items()}
+def _timeless(found: Picture, known: Mapping[str, str]) -> Picture:
+    return {
+        name: (*seen[:4], *(known.get(content, content) for content in seen[5:]))
+        for name, seen in found.items()
+    }
+
+
+def apart(wanted: Any, found: Any, where: str = "") -> list[str]:
+    """Where two nested dictionaries differ, in words; empty where nowhere."""
+    if not (isinstance(wanted, dict) and isinstance(found, dict)):
+        return [] if wanted == found else [f"{where}: {wanted} -> {found}"]
+    names = sorted(wanted.keys() | found.keys())
+    return [told for n in names for told in apart(wanted.get(n), found.get(n), f"{where}/{n}")]
 
 
 def _files(host: Host, folder: str) -> list[Path]:

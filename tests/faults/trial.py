@@ -16,6 +16,7 @@ from tests.faults.points import BEGIN, Point, Track, not_durable
 from tests.faults.proof import (
     Picture,
     aftermath,
+    apart,
     differences,
     picture,
     require_clean,
@@ -106,6 +107,15 @@ class Scene:
             f"{top}/{name}": seen for top, found in tops.items() for name, seen in found.items()
         }
 
+    def contents(self) -> dict[str, str]:
+        """Hash -> one of the files that had this content at the beginning."""
+        return {
+            str(about[5]): f"as {host}:{name} was"
+            for host, found in self.definitions.items()
+            for name, about in found.items()
+            if len(about) > 5
+        }
+
     def _hear(self, point: Point, call: gate.Call) -> None:
         host, data = machine(self.lab, point.host), f"{DATA}/member"
         is_first_touch = point.record == "intent" and point.action in ("copy_data", "relocate_data")
@@ -137,7 +147,8 @@ def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any
 def marks(found: Scene) -> dict[str, Any]:
     """What a finished plan leaves on the hosts that are up."""
     up = [host for host in found.lab.machines if host.is_up]
-    return {host.name: aftermath(host, found.row.watched, found.row.settled) for host in up}
+    row, known = found.row, found.contents()
+    return {host.name: aftermath(host, row.watched, row.settled, known) for host in up}
 
 
 def prove(found: Scene) -> None:
@@ -320,11 +331,12 @@ def prove_like(found: Scene, reference: dict[str, Any] | None) -> None:
         return
     left = marks(found)
     for name, wanted in reference.items():
-        changed = {k: (wanted[k], v) for k, v in left[name].items() if wanted[k] != v}
-        changed.pop("journals", None)  # a plan that was begun again has a journal more
+        same = {"journals"}  # a plan that was begun again has a journal more
         if set(left[name]["quarantine"]) == set(wanted["quarantine"]):
-            changed.pop("quarantine", None)  # one taken back leaves the new files it had made
-        assert not changed, f"{name} is not as after an undisturbed run: {changed}"
+            same.add("quarantine")  # one taken back leaves the new files it had made
+        wanted, now = ({k: v for k, v in d.items() if k not in same} for d in (wanted, left[name]))
+        changed = apart(wanted, now)
+        assert not changed, f"{name} is not as after an undisturbed run: {changed[:5]}"
 
 
 def prove_again(found: Scene, outcome: Outcome) -> None:

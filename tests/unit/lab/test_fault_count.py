@@ -12,6 +12,7 @@ from tests.faults.jobs import divide, seconds_of
 from tests.faults.kinds import KINDS
 from tests.faults.matrix import Known, Results, share, wanted_slice
 from tests.faults.outcome import Outcome
+from tests.faults.proof import apart
 from tests.faults.recipes import ROWS, row_named
 from tests.faults.trial import Stage
 from tests.lab.pool import LabPool
@@ -147,6 +148,15 @@ def test_hours_of_what_is_not_known_yet() -> None:
     clock = Clock([outcome("agent-kill", "x", seconds=10.0).plain()])
     keys = {"a": {"agent-kill": ["1", "2"], "power-cut": ["3"]}}
     assert seconds_of(["a", "b"], keys, clock) == {"a": 30.0, "b": 3600.0}
+
+
+def test_what_is_told_of_a_difference_is_where_it_lies() -> None:
+    wanted = {"settled": {"/etc": {"a": (1, "x"), "b": (1, "y")}}, "fence": False}
+    found = {"settled": {"/etc": {"a": (1, "x"), "c": (1, "z")}}, "fence": False}
+    assert apart(wanted, found) == [
+        "/settled//etc/b: (1, 'y') -> None", "/settled//etc/c: None -> (1, 'z')",
+    ]  # fmt: skip
+    assert apart(wanted, wanted) == []
 
 
 def test_rows_have_names_of_their_own() -> None:
