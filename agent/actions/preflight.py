@@ -14,6 +14,7 @@ from agent.actions.definitions import current_config
 from agent.actions.room import (
     require_data_room,
     require_definition_can_move,
+    require_memory,
     require_state_room,
 )
 from agent.errors import PreconditionFailed
@@ -51,6 +52,7 @@ class Preflight(Action[PreflightArgs]):
                 "move the WAL into the data directory first, or restore from a snapshot",
             )
         try:
+            require_memory()
             require_definition_can_move(ctx, config.definition)
             require_state_room(ctx)
             require_data_room(ctx, data_places(ctx, DataArgs()), args.copies, args.incoming)

@@ -10,7 +10,7 @@ from agent.actions.base import Context, Places
 from agent.actions.data import require_space
 from agent.actions.tree import read_tree, tree_size
 from agent.errors import PreconditionFailed
-from agent.host import STATE_DIR
+from agent.host import STATE_DIR, memory
 from agent.survey.disk import is_read_only
 
 STATE_NEED = 64 * 1024 * 1024
@@ -23,6 +23,17 @@ file_pipeline.go); the reserve of `require_space` has room for the other."""
 
 _BACK_NEED = 1024 * 1024
 _PROBE = bytes(4096)
+
+
+def require_memory() -> None:
+    """Raise PreconditionFailed where the agent, or the scratch etcd it starts, would be cut off."""
+    found = memory.limit()
+    if found and found[0] < memory.NEED:
+        raise PreconditionFailed(
+            f"only {found[0] >> 20} MiB of memory are allowed here: {found[1]}",
+            f"the agent and a scratch etcd need {memory.NEED >> 20} MiB, and would stop half-way",
+            "raise that limit for this login, then run this again",
+        )
 
 
 def require_state_room(ctx: Context) -> None:

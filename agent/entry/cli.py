@@ -16,7 +16,7 @@ from agent.entry.console import holder
 from agent.entry.hold import PatientLines, hold, join, require_root
 from agent.entry.master_requests import add_verbs as add_master_verbs
 from agent.errors import RescueError, UsageError, plain
-from agent.host import Host
+from agent.host import Host, memory
 from agent.host.processes import forbid_core_dumps
 from agent.model.catalog import CATALOG
 from agent.snapshot.console import add_verbs as add_snapshot_verbs
@@ -36,6 +36,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Run one verb; returns the exit code (agent/errors.py says what each means)."""
     os.umask(0o077)
     forbid_core_dumps()
+    memory.small_stacks()
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text in this locale
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -47,6 +48,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     except RescueError as error:
         _print_error(error)
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_exhausted(error):
+            raise
+        _print_error(memory.exhausted())
+        return memory.exhausted().exit_code
     except OSError as error:
         said = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         print(plain(said), file=sys.stderr)

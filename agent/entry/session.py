@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Optional, Protocol
 from agent import __version__
 from agent.entry.verbs import VERBS, Verb
 from agent.errors import RescueError, StepFailed, UsageError
-from agent.host import Host
+from agent.host import Host, memory
 from agent.log import logger
 from agent.model.codec import canonical, parse_json
 
@@ -87,17 +87,24 @@ def _answer(host: Host, request: bytes, line: Line) -> None:
         line.send({"id": number, "ok": verb(host, args, say)})
     except RescueError as error:
         line.send({"id": number, "error": error.to_plain()})
-    except OSError as error:
-        line.send({"id": number, "error": _refused_by_system(error).to_plain()})
     except Exception as error:
-        # A mistake of ours must reach the operator as a message, with its trace in stderr.
-        logger().exception("internal error")
-        failure = RescueError(
-            f"internal error: {type(error).__name__}: {error}",
-            "this is a defect of etcd-rescue; the journal says what was done",
-            "fab journal",
-        )
-        line.send({"id": number, "error": failure.to_plain()})
+        line.send({"id": number, "error": _meant(error).to_plain()})
+
+
+def _meant(error: Exception) -> RescueError:
+    """What an error that is none of ours means to the operator."""
+    if memory.is_exhausted(error):
+        logger().exception("out of memory")
+        return memory.exhausted()
+    if isinstance(error, OSError):
+        return _refused_by_system(error)
+    # A mistake of ours must reach the operator as a message, with its trace in stderr.
+    logger().exception("internal error")
+    return RescueError(
+        f"internal error: {type(error).__name__}: {error}",
+        "this is a defect of etcd-rescue; the journal says what was done",
+        "fab journal",
+    )
 
 
 def _refused_by_system(error: OSError) -> StepFailed:

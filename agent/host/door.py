@@ -24,6 +24,16 @@ STATE_DIR = "/var/lib/etcd-rescue"
 """Root-owned, 0700: agent, journal, quarantine, backup, work, lock (see ARCHITECTURE.md)."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_PIECE = 256 * 1024
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """What is there, up to so many bytes. One read(most) would take that much memory at once."""
+    pieces: list[bytes] = []
+    while most > 0 and (piece := file.read(min(most, _PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 class Host(Paths, Processes):
@@ -73,7 +83,7 @@ class Host(Paths, Processes):
         """The whole file, which must be regular. Raises Damaged above `limit` bytes."""
         with self.open(path) as file:
             is_large = os.fstat(file.fileno()).st_size > limit  # then not a byte of it is read
-            data = b"" if is_large else file.read(limit + 1)
+            data = b"" if is_large else _read(file, limit + 1)
         if is_large or len(data) > limit:
             raise Damaged(f"{path}: larger than {limit} bytes", "no such file is that large")
         return data

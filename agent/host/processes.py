@@ -48,18 +48,23 @@ class Processes:
 
     # ---- processes ---------------------------------------------------------------------------
 
-    def _first(self, dies_with_us: bool = False) -> Optional[Callable[[], None]]:
+    def _first(
+        self, dies_with_us: bool = False, unlimited: bool = False
+    ) -> Optional[Callable[[], None]]:
         """What a child does before it becomes the command; None: nothing.
 
         Where the host lies under a prefix it enters that by itself, so that the command is looked
         for, loaded and run in the host's own root, and no chroot(1) is needed on our side.
         """
-        if self.root == "/":
-            return die_with_parent if dies_with_us else None
+        if self.root == "/" and not dies_with_us:
+            return None
 
         def enter() -> None:
-            os.chroot(self.root)
-            os.chdir("/")
+            if self.root != "/":
+                os.chroot(self.root)
+                os.chdir("/")
+            if unlimited:
+                lift_own_limits()
             if dies_with_us:
                 die_with_parent()
 
@@ -103,7 +108,9 @@ class Processes:
     def spawn(self, argv: Sequence[str], log: str) -> subprocess.Popen[bytes]:
         """Start a command that dies with us (PDEATHSIG), its output appended to `log` (0600).
 
-        A killed agent must not leave a scratch etcd behind that holds a lock on the copy.
+        A killed agent must not leave a scratch etcd behind that holds a lock on the copy. It has no
+        limits of a login's (ulimit), as the etcd that a kubelet or systemd starts has none: Go
+        reserves, and etcd maps, far more than they use.
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         with self.folder(log) as (folder, name):
@@ -116,7 +123,7 @@ class Processes:
                 stderr=fd,
                 env=clean_env(),
                 start_new_session=True,
-                preexec_fn=self._first(dies_with_us=True),
+                preexec_fn=self._first(dies_with_us=True, unlimited=True),
             )
         finally:
             os.close(fd)
@@ -218,6 +225,15 @@ class Processes:
             with suppress(psutil.NoSuchProcess):
                 found.append(psutil.Process(pid).create_time())
         return max(found, default=None)
+
+
+def lift_own_limits() -> None:
+    """Take back what a login's ulimit says of memory: all of it takes CAP_SYS_RESOURCE."""
+    for which in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        hard = resource.getrlimit(which)[1]
+        for limit in (hard, resource.RLIM_INFINITY):
+            with suppress(OSError, ValueError):
+                resource.setrlimit(which, (limit, limit))
 
 
 def forbid_core_dumps() -> None:

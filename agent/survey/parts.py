@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from agent.errors import RescueError
+from agent.host.memory import exhausted, is_exhausted
 from agent.log import logger
 
 T = TypeVar("T")
@@ -24,7 +25,10 @@ class Part(Generic[T]):
         self._deadline = time.monotonic() + seconds
         # A daemon: what hangs in a dead file system must not keep the agent from ending.
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no room for its stack: the others may still see something
+            self._problem = f"{self.name}: {error}: {exhausted().seen}"
 
     def _run(self) -> None:
         try:
@@ -36,13 +40,17 @@ class Part(Generic[T]):
         except RecursionError:
             self._problem = f"{self.name}: a file is nested too deeply to be read"
         except Exception as error:
+            if is_exhausted(error):
+                self._problem = f"{self.name}: {exhausted().seen}"
+                return
             # A mistake of ours in one part must not hide what all the others have seen.
             logger().exception("a part of the survey failed", part=self.name)
             self._problem = f"{self.name}: internal error: {type(error).__name__}: {error}"
 
     def result(self) -> tuple[T, str]:
         """(its value, what went wrong), waited for until its deadline."""
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, self._deadline - time.monotonic()))
         done, problem = list(self._done), self._problem
         if done or problem:
             return (done or [self._instead])[0], problem

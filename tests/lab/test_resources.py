@@ -20,7 +20,16 @@ from tests.lab.evidence import (
 from tests.lab.faults import crash_loop
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
-from tests.lab.operator import OK, PAUSED, REFUSED, STEP_FAILED, fab, rescue_quorum, start_fab
+from tests.lab.operator import (
+    OK,
+    PAUSED,
+    REFUSED,
+    STEP_FAILED,
+    UNREACHABLE,
+    fab,
+    rescue_quorum,
+    start_fab,
+)
 
 MakeLab = Callable[..., Lab]
 Fault = Callable[[Host], AbstractContextManager[object]]
@@ -187,6 +196,28 @@ def test_a_disk_that_fails_in_the_middle(make_lab: MakeLab) -> None:
         run.on("ok master-0: seed", lambda: stack.enter_context(disk.read_only(host, STATE)))
         assert "Read-only file system" in run.end().expect(STEP_FAILED).err
     fab("resume").expect(PAUSED)
+    require_one_cluster(lab, ["master-0"], keys)
+
+
+@pytest.mark.reliability(
+    "Resources",
+    "128 MiB of memory for the agent are enough for a rescue; with less it is "
+    "refused before anything stops, saying which limit it is",
+)
+def test_little_memory(make_lab: MakeLab) -> None:
+    lab = make_lab(data_dir_size=SMALL)
+    host, keys = lab.hosts["master-0"], lose_quorum(lab)
+    fab("diagnose").expect(OK)  # the agent is there from now on
+    before = Untouched(host)
+    for mib, words in ((24, ""), (96, "only 96 MiB of memory are allowed here")):
+        with disk.agent_through(host, f"exec prlimit --data={mib << 20}: --"):
+            ended = rescue_quorum(*OLD).end().expect(REFUSED, UNREACHABLE)
+            assert words in ended.err, ended.err
+            assert "next:" in ended.err, ended.err
+            before.require()
+    assert not [row for row in fab("journal").expect(OK).result if row["state"] == "open"]
+    with disk.agent_through(host, f"exec prlimit --data={128 << 20}: --"):
+        rescue_quorum(*OLD).end().expect(PAUSED)
     require_one_cluster(lab, ["master-0"], keys)
 
 
