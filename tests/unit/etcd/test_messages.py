@@ -7,11 +7,14 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.etcd.messages import CALLS, decode, encode
 from agent.etcd.protobuf import Malformed
+
+EACH = min(300, settings().max_examples)
+"""Of each message, of which there are dozens."""
 
 ALL = [
     (f"{method.name} {side}", getattr(method, side))
@@ -40,6 +43,7 @@ def flat(fields: dict[int, str]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("fields", [fields for _, fields in ALL], ids=[name for name, _ in ALL])
+@settings(max_examples=EACH)
 @given(data=st.data())
 def test_what_is_encoded_is_decoded(fields: dict[int, str], data: st.DataObject) -> None:
     body = data.draw(flat(fields))
@@ -47,6 +51,7 @@ def test_what_is_encoded_is_decoded(fields: dict[int, str], data: st.DataObject)
 
 
 @pytest.mark.parametrize("path", CALLS)
+@settings(max_examples=EACH)
 @given(garbage=st.binary(max_size=200))
 def test_garbage_is_no_answer(path: str, garbage: bytes) -> None:
     with contextlib.suppress(Malformed, UnicodeDecodeError):
