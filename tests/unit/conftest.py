@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("desk", max_examples=40, deadline=None)
 settings.register_profile(
     "ci",
-    max_examples=1500,
+    max_examples=600,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
