@@ -44,8 +44,7 @@ class Container:
 
 
 _REQUEST_TIMEOUT = 120
-"""Seconds: a kubelet's runtimeRequestTimeout. crictl's own 2 are too few on a busy machine: what is
-given up in the middle is begun anew, and may never come to its end."""
+"""Seconds: a kubelet's runtimeRequestTimeout; crictl's own 2 are a person's patience."""
 
 
 def _crictl(*arguments: str, timeout: float = _REQUEST_TIMEOUT + 10) -> str:
