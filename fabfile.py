@@ -109,6 +109,7 @@ def retire_master(
     at_least="a revision that was served: the restored ones begin above it",
     also="another snapshot or data directory, for its revision (repeat for each)",
     tool="an etcdutl to restore with, here or HOST:/path",
+    other_cluster="the snapshot is of another cluster, and that is meant",
 )  # fmt: skip
 def restore(
     options: Options,
@@ -121,11 +122,13 @@ def restore(
     no_hash_ok: bool = False,
     at_least: int = 0,
     tool: str = "",
+    other_cluster: bool = False,
 ) -> None:
     """Restore a snapshot: on one host that the others then join, or on all at once."""
     asked = restoring.Asked(
-        file, all_nodes, on, discard_current, not no_rehearsal, no_hash_ok, at_least, also, tool
-    )
+        file, all_nodes, on, discard_current, not no_rehearsal, no_hash_ok, at_least, also, tool,
+        other_cluster,
+    )  # fmt: skip
     restoring.restore(options, asked)
 
 

@@ -66,6 +66,9 @@ def _facts(facts: SnapshotFacts) -> None:
           + (f", cluster {facts.cluster_id}" if facts.cluster_id else "")
           + (f", etcd {facts.etcd_version}" if facts.etcd_version else ""))  # fmt: skip
     _tell(f"sha256 {facts.sha256}" + ("" if facts.is_hashed else " (the file carries no hash)"))
+    if not facts.cluster_id:
+        _tell("cluster ID: not in the file; etcd keeps it in its log. `fab restore` proves by the "
+              "members' IDs whether it is the hosts' cluster")  # fmt: skip
     for member in facts.members:
         learner = " (learner)" if member.is_learner else ""
         _tell(f"member {member.id} {member.name or '(unnamed)'}{learner}: "

@@ -19,6 +19,7 @@ from agent.snapshot.backup_set import verify_path
 from agent.snapshot.bulk import INCOMING
 from agent.snapshot.openshift4_set import resources_beside
 from agent.snapshot.restore_facts import RestoreFacts, ToolFacts
+from agent.snapshot.verify import removed_members
 from agent.survey.watched import read_config
 
 Say = Callable[[str], None]
@@ -37,6 +38,7 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
     facts, found_set = None, None
     if snapshot:
         facts, found_set = verify_path(host, snapshot, args.get("copy") is True, say)
+    removed = removed_members(host, facts.path) if facts else ()
     resources = resources_beside(host, snapshot)
     more = tuple(str(path) for path in args.get("more", ()))
     modified = host.stat(snapshot).st_mtime if snapshot else 0.0
@@ -47,14 +49,16 @@ def look(host: Host, args: dict[str, Any], say: Say) -> RestoreFacts:
         if args.get("restores") is True:
             raise
         found_here = find_revisions(host, "/var/lib/etcd", more)
-        return RestoreFacts(facts, None, found_here, modified, found_set, resources=resources)
+        return RestoreFacts(
+            facts, None, found_here, modified, found_set, resources=resources, removed=removed
+        )
     if args.get("restores") is True:
         _binary, version = obtain_binary(ctx, config)
         found = find_tool(ctx, config, _text(args, "tool"), version)
         tool = ToolFacts(found.name, found.version, found.bumps)
     revisions = find_revisions(host, config.data_dir, more)
     told = config if definition else None
-    return RestoreFacts(facts, tool, revisions, modified, found_set, told, resources)
+    return RestoreFacts(facts, tool, revisions, modified, found_set, told, resources, removed)
 
 
 def stage(host: Host, path: str) -> str:

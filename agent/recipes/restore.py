@@ -36,6 +36,7 @@ from agent.recipes.restore_wish import (
     require_declared,
     require_definition,
     require_given_up,
+    require_same_cluster,
     summary_of,
 )
 
@@ -49,6 +50,7 @@ def restore(cluster: Cluster, created: float, wish: Wish) -> Plan:
     each with its own name and URL and the same members; no other host joins.
     """
     require_given_up(cluster, wish)
+    require_same_cluster(cluster, wish)
     others = others_of(cluster, wish)
     require_declared(cluster, others, wish)
     definitions = {host: require_definition(cluster, host) for host in wish.hosts}

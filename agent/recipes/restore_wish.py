@@ -8,6 +8,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from agent.diagnosis.advice import RESTART, declares
+from agent.diagnosis.origin import Named, judge
 from agent.diagnosis.quorum import quorum
 from agent.diagnosis.revisions import Bump
 from agent.errors import Refused
@@ -20,7 +21,8 @@ from agent.recipes.cluster import Cluster, Definition
 class Source:
     """The snapshot, as verified. paths: host → where it lies there. copy: a file without a hash.
 
-    revision, keys: what it holds. label: how the operator called it.
+    revision, keys: what it holds. label: how the operator called it. named: what it tells of its
+    cluster.
     """
 
     label: str
@@ -30,6 +32,7 @@ class Source:
     revision: int
     keys: int
     copy: bool = False
+    named: Named = field(default_factory=Named)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Wish:
     no host's data tells of any: each must be a host that was looked at, or be declared lost.
     definitions: host → the one of the backup set, for a host that has none; the cluster is given as
     if it were parked there. resources: host → (archive of static pod resources that lies there and
-    is of one set with the snapshot, its sha256).
+    is of one set with the snapshot, its sha256). other_cluster: it may be of another cluster.
     """
 
     source: Source
@@ -66,6 +69,7 @@ class Wish:
     named: tuple[Member, ...] = ()
     definitions: Mapping[str, FromSet] = field(default_factory=dict)
     resources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    other_cluster: bool = False
 
 
 def needed_names(cluster: Cluster, wish: Wish) -> tuple[tuple[str, str], ...]:
@@ -139,6 +143,18 @@ def require_given_up(cluster: Cluster, wish: Wish) -> None:
     raise Refused(seen, why, f"{then}; if it is to be thrown away: --discard-current")
 
 
+def require_same_cluster(cluster: Cluster, wish: Wish) -> None:
+    """Refuse a snapshot that is shown to be of another cluster, unless that is meant."""
+    origin = judge(wish.source.named, cluster.observations)
+    if origin.kind == "other" and not wish.other_cluster:
+        raise Refused(
+            f"{wish.source.label} is {origin.why}",
+            "it would take the place of this cluster's data",
+            "fab verify-snapshot FILE shows whose it is; if this is meant, as in a move to new "
+            "hosts: --other-cluster",
+        )
+
+
 def _newer(cluster: Cluster, wish: Wish) -> str:
     newest = max((m.revision for m in cluster.diagnosis.members), default=0)
     if newest > wish.source.revision:
@@ -194,14 +210,15 @@ def require_definition(cluster: Cluster, host: str) -> Definition:
 
 def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
     """What the operator must know before saying yes."""
-    source, found = wish.source, []
+    source, found = wish.source, _strange(cluster, wish)
+    gone_back = len(found)
     for member in cluster.diagnosis.members:
         if member.revision > source.revision:
             found.append(
                 f"{member.host} is at revision {member.revision}: "
                 f"{member.revision - source.revision} revisions after the snapshot are lost"
             )
-    if not found:
+    if len(found) == gone_back:
         found.append(f"everything that was written after revision {source.revision} is lost")
     if cluster.diagnosis.recipe == "reseed":
         found.append(
@@ -215,6 +232,20 @@ def losses_of(cluster: Cluster, wish: Wish) -> list[str]:
             "soon as they are a quorum; keep them off until fab resume fences them"
         )
     return found
+
+
+def _strange(cluster: Cluster, wish: Wish) -> list[str]:
+    """What speaks against its being a snapshot of this cluster; empty where nothing does."""
+    named = wish.source.named
+    origin = judge(named, cluster.observations)
+    if origin.kind == "earlier":
+        return [f"the snapshot is {origin.why}: of the time before a restore, or of hosts that "
+                "were set up anew"]  # fmt: skip
+    if origin.kind == "other":
+        return [f"the snapshot is {origin.why}"]
+    if origin.kind == "unknown" and named.members and not origin.is_here:
+        return [f"whose snapshot it is cannot be told: {origin.why}"]
+    return []
 
 
 _ABSENT = (MemberState.UNREACHABLE, MemberState.GHOST)

@@ -27,6 +27,7 @@ class RestoreFacts:
     set: that the snapshot is of. modified: when the snapshot's file was last written, seconds since
     the epoch; 0 where there is none. config: of the definition that was asked about. resources: the
     archive of static pod resources beside a snapshot of OpenShift 4's layout, and its sha256.
+    removed: IDs of members that the snapshot knows as removed.
     """
 
     snapshot: Optional[SnapshotFacts]
@@ -36,3 +37,4 @@ class RestoreFacts:
     set: Optional[BackupSet] = None
     config: Optional[EtcdConfig] = None
     resources: tuple[str, str] = ("", "")
+    removed: tuple[str, ...] = ()

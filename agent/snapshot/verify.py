@@ -37,7 +37,7 @@ class SnapshotFacts:
     keys: that exist at that revision; records: changes stored, those not yet compacted included.
     term, index: the raft position applied last. etcd_version: the cluster's ("3.5.0");
     storage_version: since 3.6 ("3.6.0"). cluster_id: a snapshot file does not hold it; it is known
-    where a manifest came with the file. alarms: active when it was taken.
+    where a manifest came with the file, and else empty. alarms: active when it was taken.
     """
 
     path: str
@@ -99,6 +99,13 @@ def verify_snapshot(
                 "wait until the file is complete, then verify it again",
             )
     return facts
+
+
+def removed_members(host: Host, path: str) -> tuple[str, ...]:
+    """IDs of the members that a verified snapshot file knows as removed; with those of its list
+    they tell which clusters it can be of (diagnosis/origin.py).
+    """  # noqa: D205
+    return read_db(host, path).removed_ids
 
 
 def _require_file(host: Host, path: str) -> None:

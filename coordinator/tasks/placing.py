@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.diagnosis.origin import Named
 from agent.diagnosis.revisions import Evidence
 from agent.errors import RescueError, UsageError
 from agent.model.codec import from_plain
 from agent.snapshot.backup_set import BackupSet
 from agent.snapshot.bulk import INCOMING
-from agent.snapshot.here import resources_here, verify_here
+from agent.snapshot.here import removed_here, resources_here, verify_here
 from agent.snapshot.restore_facts import RestoreFacts
 from agent.snapshot.verify import SnapshotFacts
 from coordinator.channel import fan_out
@@ -31,6 +32,7 @@ class Found:
 
     modified: when the file was last written, seconds since the epoch; 0 where not known. resources:
     the archive of static pod resources that is of one set with it, and its sha256; empty for none.
+    removed: IDs of members that it knows as removed.
     """
 
     facts: SnapshotFacts
@@ -39,6 +41,12 @@ class Found:
     modified: float = 0.0
     set: BackupSet | None = None
     resources: tuple[str, str] = ("", "")
+    removed: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> Named:
+        """What it tells of its cluster."""
+        return Named(self.facts.cluster_id, self.facts.members, self.removed)
 
 
 @dataclass(frozen=True)
@@ -66,19 +74,19 @@ def find(looked: Looked, file: str, no_hash_ok: bool) -> Found:
         path = os.path.abspath(path)
         facts, found_set = verify_here(path, no_hash_ok, looked.progress.say)
         taken = os.stat(path).st_mtime
-        resources = resources_here(path)
+        resources, removed = resources_here(path), removed_here(facts.path)
     else:
         said = look(looked, host, {"snapshot": path, "copy": no_hash_ok})
         if said.snapshot is None:
             raise RescueError(f"internal: {host} did not verify {path}")
         facts, found_set, taken = said.snapshot, said.set, said.modified
-        resources = said.resources
+        resources, removed = said.resources, said.removed
     if found_set is not None:
         taken = found_set.time
         path = path if path.endswith(found_set.main) else f"{path}/{found_set.main}"
     if resources[0]:
         path = facts.path
-    return Found(facts, host, path, taken, found_set, resources)
+    return Found(facts, host, path, taken, found_set, resources, removed)
 
 
 def on_host(looked: Looked, file: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.diagnosis.cluster import diagnose
+from agent.diagnosis.origin import judge
 from agent.diagnosis.revisions import LARGEST, Bump, Evidence, bump
 from agent.errors import Locked, Paused, Refused, RescueError, Unreachable, UsageError
 from agent.model.codec import from_plain
@@ -45,7 +46,7 @@ class Asked:
 
     file: here, or HOST:/path. on: the host to restore, empty for the one that fits best. also:
     other snapshots or data, for their revisions. at_least: a revision that was served. tool: an
-    etcdutl, here or HOST:/path.
+    etcdutl, here or HOST:/path. other_cluster: the snapshot may be of another one.
     """
 
     file: str
@@ -57,6 +58,7 @@ class Asked:
     at_least: int = 0
     also: tuple[str, ...] = ()
     tool: str = ""
+    other_cluster: bool = False
 
 
 def restore(options: Options, asked: Asked) -> None:
@@ -69,6 +71,7 @@ def restore(options: Options, asked: Asked) -> None:
         found = find(looked, asked.file, asked.no_hash_ok)
         _refuse_corrupt(found)
         looked = _with_named(looked, found, options)
+        looked.progress.say(f"the snapshot: {judge(found.named, looked.observations).why}")
         every = [o.host for o in looked.observations]
         wanted = every if asked.all_nodes else _hosts(looked, options, asked)
         looked, definitions = with_definitions(looked, found, wanted, options)
@@ -169,11 +172,12 @@ def _draft(looked: Looked, asked: Asked, hosts: tuple[str, ...], found: Found) -
     facts = found.facts
     source = Source(
         asked.file, {}, facts.sha256, facts.size, facts.revision, facts.keys,
-        copy=not facts.is_hashed,
+        copy=not facts.is_hashed, named=found.named,
     )  # fmt: skip
     return Wish(
         source, hosts, _token(), None, discard=asked.discard, rehearse=asked.rehearse,
         named=() if any(m.id for m in looked.diagnosis.members) else facts.members,
+        other_cluster=asked.other_cluster,
     )  # fmt: skip
 
 
