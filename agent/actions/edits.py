@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Optional
@@ -64,7 +65,7 @@ class EditDefinition(Action[Data]):
         for path, text in seen.items():
             if text not in (before[path], after.get(path, before[path])):
                 raise changed_meanwhile(path)
-        self._write(ctx, undo["place"], after)
+        self._write(ctx, undo["place"], after, {})
         digests = {path: sha256(as_bytes(text)).hexdigest() for path, text in after.items()}
         return {"sha256": digests}
 
@@ -79,20 +80,20 @@ class EditDefinition(Action[Data]):
             if ctx.host.exists(file["former"]) and ctx.host.exists(file["path"])
         }  # where it came to a change
         changed = {p: text for p, text in former.items() if read_text(ctx.host, p) != text}
-        self._write(ctx, undo["place"], changed)
-        for file in undo["files"]:
-            if file["path"] in changed:
-                times = (int(file["times"][0]), int(file["times"][1]))
-                os.utime(ctx.host.real(file["path"]), ns=times)
+        times = {file["path"]: times_of(file) for file in undo["files"]}
+        self._write(ctx, undo["place"], changed, times)
 
-    def _write(self, ctx: Context, place: str, texts: Texts) -> None:
+    def _write(
+        self, ctx: Context, place: str, texts: Texts, times: Mapping[str, tuple[int, int]]
+    ) -> None:
         """Write files; a parked definition's note first, or it could not be put back later."""
         for parked in find_parked(ctx.host):
             if parked.path == place and texts:
                 digest = kind_of(ctx).parked_digest(ctx, place, parked.original, texts)
                 note_parked(ctx, replace(parked, sha256=digest))
         for path, text in texts.items():
-            ctx.host.write_atomic(path, as_bytes(text), like=ctx.host.stat(path))
+            like = ctx.host.stat(path)
+            ctx.host.write_atomic(path, as_bytes(text), like=like, times=times.get(path))
         if texts:
             kind_of(ctx).written(ctx)
 
@@ -106,6 +107,11 @@ def remember_file(ctx: Context, path: str) -> Data:
         "former": f"{_FORMER}/{ctx.plan}-{ctx.step}-{os.path.basename(path)}",
         "times": [info.st_atime_ns, info.st_mtime_ns],
     }
+
+
+def times_of(file: Data) -> tuple[int, int]:
+    """The times (atime, mtime, in ns) that a remembered file had."""
+    return int(file["times"][0]), int(file["times"][1])
 
 
 def former_text(ctx: Context, file: Data, seen: str) -> str:

@@ -184,22 +184,26 @@ class Host(Paths, Processes):
         mode: int = 0o600,
         like: Optional[os.stat_result] = None,
         owner: Optional[tuple[int, int]] = None,
+        times: Optional[tuple[int, int]] = None,
     ) -> None:
         """Replace `path` by `data`: dot-file beside it, fsync, rename, fsync of the directory.
 
         The kubelet ignores dot-files, so a watched directory never shows half a manifest. `like`
-        gives owner and mode; else they are `owner` (root) and `mode`. An existing target's xattrs
-        are kept; where it is a link, the link stays and what it leads to is replaced.
+        gives owner and mode; else they are `owner` (root) and `mode`. `times`: atime and mtime in
+        ns that it has from its first instant. An existing target's xattrs are kept; where it is a
+        link, the link stays and what it leads to is replaced.
         """
         is_ours = split_at_ours(path, STATE_DIR) is not None
         with self.folder(path if is_ours else self.realpath(path)) as (fd, name):
             whose = (like.st_uid, like.st_gid) if like is not None else owner
-            self._replace(fd, name, data, stat.S_IMODE(like.st_mode) if like else mode, whose)
+            mode = stat.S_IMODE(like.st_mode) if like else mode
+            self._replace(fd, name, data, mode, whose, times)
             os.fsync(fd)
 
     def _replace(
-        self, folder: int, name: str, data: bytes, mode: int, owner: Optional[tuple[int, int]]
-    ) -> None:
+        self, folder: int, name: str, data: bytes, mode: int,
+        owner: Optional[tuple[int, int]], times: Optional[tuple[int, int]],
+    ) -> None:  # fmt: skip
         temp = f".{name}.rescue"
         with suppress(FileNotFoundError):
             os.unlink(temp, dir_fd=folder)  # of an agent that was killed; only one is at work
@@ -211,6 +215,8 @@ class Host(Paths, Processes):
                 os.fchmod(file.fileno(), mode)
                 with suppress(FileNotFoundError):
                     copy_xattrs(f"/proc/self/fd/{folder}/{name}", file.fileno())
+                if times is not None:
+                    os.utime(file.fileno(), ns=times)
                 os.fsync(file.fileno())
             os.rename(temp, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:

@@ -21,7 +21,7 @@ Picture = dict[str, tuple[Any, ...]]
 
 
 def picture(host: Host, inside: str, folder_times: bool = False) -> Picture:
-    """Relative path -> mode, owner, xattrs, and of files and links the time and the content.
+    """Relative path -> mode, owner, xattrs; of files the time and the content, of links the target.
 
     folder_times: of the directories below, too; a rename there and back changes them.
     """
@@ -36,7 +36,7 @@ def picture(host: Host, inside: str, folder_times: bool = False) -> Picture:
         name = str(path.relative_to(top))
         found[name] = (f"{info.st_mode:o}", info.st_uid, info.st_gid, xattrs)
         if path.is_symlink():
-            found[name] += (info.st_mtime_ns, str(path.readlink()))
+            found[name] += (0, str(path.readlink()))  # nobody asks for the age of a link
         elif path.is_file():
             with path.open("rb") as file:
                 found[name] += (info.st_mtime_ns, file_digest(file, "sha256").hexdigest())

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.faults import machines, masters
 from tests.faults.row import Row
 from tests.lab.console import act
-from tests.lab.evidence import DATA, power_off
+from tests.lab.evidence import DATA, STATE, power_off
 from tests.lab.faults import attempts, lead, let_expire, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
@@ -204,6 +204,7 @@ QUORUM = ("rescue-quorum", "--yes")
 RESTORE = ("restore", f"master-0:{SNAPSHOT}", "--yes")
 NODE = ("rescue-node", "master-1", "--yes")
 UNITS = ("/etc/systemd/system",)
+TIMERS = (*UNITS, "/var/lib/systemd/timers", f"{STATE}/agent/pinned")
 
 ROWS = (
     Row(
@@ -241,11 +242,11 @@ ROWS = (
     ),
     Row(
         "install-timer", "install-timer", leave_alone, all_serve,
-        ("install-timer", "--keep", "3", "--yes"), THREE, folders=UNITS, settled=UNITS,
+        ("install-timer", "--keep", "3", "--yes"), THREE, folders=UNITS, settled=TIMERS,
     ),
     Row(
         "remove-timer", "remove-timer", have_a_timer, all_serve, ("remove-timer", "--yes"), THREE,
-        folders=UNITS, settled=UNITS,
+        folders=UNITS, settled=TIMERS,
     ),
     masters.RESTORE_FILES,
     masters.RETIRE,

@@ -168,7 +168,6 @@ BESIDE_THE_DOOR = {
     "agent/actions/tree.py": "copies a tree with holes, owners and xattrs, below host.real",
     "agent/actions/binary.py": "puts a binary in place by a rename, below host.real",
     "agent/entry/hold.py": "has a socket in the pod's own file system, which is no host's",
-    "agent/actions/edits.py": "gives a file its times back, below host.real",
     "agent/actions/scratch.py": "names subprocess.TimeoutExpired, which the door's process raises",
     "agent/records/locks.py": "holds a lock by an open file, below host.real",
     "agent/survey/positioned.py": "reads at offsets in a file that the door opened",

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any, Optional
 
 from agent.actions.base import Action, Context, Data
-from agent.actions.edits import as_bytes, changed_meanwhile, former_text, remember_file
+from agent.actions.edits import as_bytes, changed_meanwhile, former_text, remember_file, times_of
 from agent.errors import CommandFailed, StepFailed
 from agent.survey.unit import read_text
 
@@ -83,8 +83,11 @@ class EditFile(Action[Any]):
         if not (ctx.host.exists(file["former"]) and ctx.host.exists(file["path"])):
             return  # it never came to a change
         former = read_text(ctx.host, file["former"])
-        if read_text(ctx.host, file["path"]) == former:
-            return
-        ctx.host.write_atomic(file["path"], as_bytes(former), like=ctx.host.stat(file["path"]))
-        if self.unit(ctx, args):
+        if read_text(ctx.host, file["path"]) != former:
+            like, times = ctx.host.stat(file["path"]), times_of(file)
+            ctx.host.write_atomic(file["path"], as_bytes(former), like=like, times=times)
+        # What reads it may have read the other one still: an undo that was cut begins anew.
+        replaced = ctx.host.stat(file["path"]).st_ctime
+        is_ours = replaced >= undo["since"]
+        if self.unit(ctx, args) and is_ours and not self.is_active(ctx, args, replaced):
             self.restart(ctx, args)

@@ -13,8 +13,11 @@ from agent.actions.kind import file_hash
 from agent.actions.placing import NewFile, keep, place, put_back
 from agent.actions.relabel import relabel
 from agent.errors import PreconditionFailed, StepFailed
-from agent.host.syscalls import write_xattrs
+from agent.host.syscalls import read_xattrs, write_xattrs
 from agent.platforms.openshift311 import BACKED_UP
+
+_LABEL = "security.selinux"
+"""An attribute that `relabel` has the last word about."""
 
 _MAX = 64 * 1024 * 1024
 
@@ -71,7 +74,15 @@ class PlaceMasterFile(Action[PlaceFileArgs]):
         return file_hash(ctx.host, args.path) == args.sha256
 
     def is_done(self, ctx: Context, args: PlaceFileArgs, undo: Optional[Data]) -> bool:
-        if undo is None or not self._is_same(ctx, args):
+        """With its attributes too: they are set after the file is in its place."""
+        if undo is None or not self._is_placed(ctx, args):
+            return False
+        have = read_xattrs(ctx.host.real(args.path))
+        wanted = {n: value for n, value in _xattrs(args).items() if n != _LABEL}
+        return all(have.get(name) == value for name, value in wanted.items())
+
+    def _is_placed(self, ctx: Context, args: PlaceFileArgs) -> bool:
+        if not self._is_same(ctx, args):
             return False
         info = ctx.host.stat(args.path)
         return (info.st_mode & 0o7777, info.st_uid, info.st_gid) == (args.mode, args.uid, args.gid)
@@ -87,14 +98,17 @@ class PlaceMasterFile(Action[PlaceFileArgs]):
         info = ctx.host.stat(args.path)
         owned = os.stat_result((args.mode | 0o100000, 0, 0, 1, args.uid, args.gid, *info[6:10]))
         ctx.host.write_atomic(args.path, data, like=owned)
-        values = {name: base64.b64decode(value) for name, value in args.xattrs.items()}
-        write_xattrs(ctx.host.real(args.path), values)
+        write_xattrs(ctx.host.real(args.path), _xattrs(args))
         relabel(ctx, args.path)
         return {"sha256": args.sha256}
 
     def prove(self, ctx: Context, args: PlaceFileArgs, undo: Data) -> None:
-        if not self.is_done(ctx, args, undo):
+        if not self._is_placed(ctx, args):  # not every file system has attributes
             raise StepFailed(f"{args.path} is not as the backup has it")
 
     def undo(self, ctx: Context, args: PlaceFileArgs, undo: Data) -> None:
         put_back(ctx, undo["kept"])
+
+
+def _xattrs(args: PlaceFileArgs) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in args.xattrs.items()}

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 from agent.actions.base import Action, Context, Data, NoArgs
 from agent.actions.timer.program import Program, own_program, pin, repinned, unpin
 from agent.actions.timer.unit_files import (
+    is_forgotten,
     read_units,
     remove_units,
     require_ours,
     require_systemd,
     show,
     systemctl,
+    times_of,
     write_units,
 )
 from agent.actions.timer.units import SERVICE, TIMER, body, marked, metrics_of, render
@@ -102,6 +104,7 @@ class InstallTimer(Action[TimerArgs]):
         state = show(ctx.host, TIMER, "UnitFileState", "ActiveState")
         return {
             "before": read_units(ctx.host, _UNITS),
+            "times": times_of(ctx.host, _UNITS),
             "enabled": state.get("UnitFileState") == "enabled",
             "active": state.get("ActiveState") == "active",
         }
@@ -132,7 +135,7 @@ class InstallTimer(Action[TimerArgs]):
     def undo(self, ctx: Context, args: TimerArgs, undo: Data) -> None:
         if None in undo["before"].values():
             take_off(ctx.host)
-        put_back(ctx.host, undo["before"], undo["enabled"], undo["active"])
+        put_back(ctx.host, undo, undo["enabled"], undo["active"])
 
 
 def _schedule(args: TimerArgs) -> Schedule:
@@ -173,41 +176,47 @@ class RemoveTimer(Action[NoArgs]):
         require_ours(ctx.host, _UNITS, "remove-timer")
 
     def prepare(self, ctx: Context, args: NoArgs) -> Data:
-        return {"before": read_units(ctx.host, _UNITS), "active": _runs(ctx.host)}
+        before, times = read_units(ctx.host, _UNITS), times_of(ctx.host, _UNITS)
+        return {"before": before, "times": times, "active": _runs(ctx.host)}
 
     def is_done(self, ctx: Context, args: NoArgs, undo: Optional[Data]) -> bool:
-        return not any(text is not None for text in read_units(ctx.host, _UNITS).values())
+        """The unit files go last: where they are gone, and systemd knows that, all is."""
+        is_there = any(text is not None for text in read_units(ctx.host, _UNITS).values())
+        return not is_there and is_forgotten(ctx.host, _UNITS)
 
     def act(self, ctx: Context, args: NoArgs, undo: Data) -> Data:
-        service = undo["before"].get(SERVICE) or ""
-        gone = take_off(ctx.host)
-        if metrics_of(service):
-            remove_metrics(ctx.host, metrics_of(service))
-        return {"removed": gone}
+        return {"removed": take_off(ctx.host, undo["before"].get(SERVICE) or "")}
 
     def undo(self, ctx: Context, args: NoArgs, undo: Data) -> None:
-        put_back(ctx.host, undo["before"], undo["active"], undo["active"])
+        put_back(ctx.host, undo, undo["active"], undo["active"])
 
 
-def take_off(host: Host) -> list[str]:
-    """Stop timer and service, and remove everything of theirs but the snapshots."""
+def take_off(host: Host, service: str = "") -> list[str]:
+    """Stop timer and service, and remove everything of theirs but the snapshots.
+
+    service: its unit's text, for where its metrics are.
+    """
     systemctl(host, "disable", "--now", TIMER, ok=(0, 1, 5))
     systemctl(host, "stop", SERVICE, ok=(0, 1, 5), timeout=_STOP_SECONDS)
-    gone = remove_units(host, _UNITS)
+    if metrics_of(service):
+        remove_metrics(host, metrics_of(service))
     remove_file(host, _STAMP)
     remove_file(host, f"{STATE_DIR}/snapshot.lock")
     unpin(host, USE)
-    return gone
+    return remove_units(host, _UNITS)
 
 
-def put_back(host: Host, before: dict[str, Optional[str]], enabled: bool, active: bool) -> None:
+def put_back(host: Host, undo: Data, enabled: bool, active: bool) -> None:
     """The unit files as they were, with the agent that runs now, and the timer as it was."""
-    texts = {name: text for name, text in before.items() if text is not None}
-    if not texts:
+    former = {name: text for name, text in undo["before"].items() if text is not None}
+    if not former:
         return
     program = own_program(host, USE)
     pin(host, program)
-    write_units(host, {n: marked(repinned(body(t), program)) for n, t in texts.items()})
+    texts = {name: marked(repinned(body(text), program)) for name, text in former.items()}
+    same = {name: since for name, since in undo.get("times", {}).items()
+            if texts.get(name) == former.get(name)}  # fmt: skip
+    write_units(host, texts, same)
     unpin(host, USE, keep=program.path)
     if enabled:
         systemctl(host, "enable", TIMER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 from agent.actions.timer.units import UNIT_DIR, whose
@@ -11,6 +11,9 @@ from agent.host import Host
 from agent.host.own_files import remove_file
 
 _PATIENCE = 30.0
+
+Times = Mapping[str, Sequence[int]]
+"""Unit file → its atime and mtime, in ns."""
 
 
 def read_units(host: Host, names: Iterable[str]) -> dict[str, Optional[str]]:
@@ -49,11 +52,28 @@ def require_systemd(host: Host) -> None:
         )
 
 
-def write_units(host: Host, texts: Mapping[str, str]) -> None:
+def write_units(host: Host, texts: Mapping[str, str], times: Optional[Times] = None) -> None:
     """Put the files in place, 0644, and have systemd read them."""
     for name, text in texts.items():
-        host.write_atomic(f"{UNIT_DIR}/{name}", text.encode(), mode=0o644)
+        since = (times or {}).get(name)
+        when = (int(since[0]), int(since[1])) if since else None
+        host.write_atomic(f"{UNIT_DIR}/{name}", text.encode(), mode=0o644, times=when)
     systemctl(host, "daemon-reload")
+
+
+def times_of(host: Host, names: Iterable[str]) -> dict[str, list[int]]:
+    """File name → atime and mtime, in ns, of the files that there are."""
+    found = [name for name in names if host.exists(f"{UNIT_DIR}/{name}")]
+    infos = {name: host.stat(f"{UNIT_DIR}/{name}") for name in found}
+    return {name: [info.st_atime_ns, info.st_mtime_ns] for name, info in infos.items()}
+
+
+def is_forgotten(host: Host, names: Iterable[str]) -> bool:
+    """Whether systemd has read that these files are not there (any more)."""
+    return not any(
+        show(host, name, "FragmentPath").get("FragmentPath") == f"{UNIT_DIR}/{name}"
+        for name in names
+    )
 
 
 def remove_units(host: Host, names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.actions.base import Context, NoArgs
+from agent.actions.edits import former_text
 from agent.actions.kind import file_hash
 from agent.actions.openshift311.ca_files import (
     CaFilesArgs,
@@ -134,6 +136,34 @@ def test_flannel_s_file_is_kept_and_put_back(tmp_path: Path) -> None:
     assert place.read_text() == TEXT
 
 
+def test_flannel_s_file_has_its_age_again_and_flanneld_reads_it(tmp_path: Path) -> None:
+    """Also where the undo was cut right after the file was put back."""
+    age = 1_700_000_000_123_456_789
+    started = ("systemctl show", "ActiveState=active\nActiveEnterTimestampMonotonic=1\n")
+    ctx = context(tmp_path / "h", {FLANNEL: TEXT}, started)
+    place = tmp_path / "h" / FLANNEL[1:]
+    os.utime(place, ns=(age, age))
+    action, args = SetFlannelEndpoints(), FlannelArgs(("b",))
+    undo = action.prepare(ctx, args)
+    action.act(ctx, args, undo)
+    ran = ctx.host.ran  # type: ignore[attr-defined]
+    for _cut in range(2):
+        ran.clear()
+        action.undo(ctx, args, undo)
+        assert (place.read_text(), place.stat().st_mtime_ns) == (TEXT, age)
+        assert "systemctl restart flanneld.service" in ran
+
+
+def test_what_was_never_changed_restarts_nothing(tmp_path: Path) -> None:
+    started = ("systemctl show", "ActiveState=active\nActiveEnterTimestampMonotonic=1\n")
+    ctx = context(tmp_path / "h", {FLANNEL: TEXT}, started)
+    action, args = SetFlannelEndpoints(), FlannelArgs(("b",))
+    undo = {**action.prepare(ctx, args), "since": ctx.host.now() + 1}
+    former_text(ctx, undo["file"], TEXT)  # killed right before the change
+    action.undo(ctx, args, undo)
+    assert not any("restart" in said for said in ctx.host.ran)  # type: ignore[attr-defined]
+
+
 def test_a_change_of_somebody_else_is_not_thrown_away(tmp_path: Path) -> None:
     ctx = context(tmp_path / "h", {FLANNEL: TEXT}, ("systemctl show", "ActiveState=inactive\n"))
     action, args = SetFlannelEndpoints(), FlannelArgs(("b",))
@@ -209,6 +239,19 @@ def test_a_file_comes_back_and_what_was_there_is_kept(tmp_path: Path) -> None:
     assert (root / CONF[1:]).stat().st_mode & 0o777 == 0o640
     action.undo(ctx, args, undo)
     assert (root / CONF[1:]).read_text() == before
+
+
+def test_a_file_without_its_attributes_is_not_done_yet(tmp_path: Path) -> None:
+    root = tmp_path / "h"
+    ctx = context(root, {})
+    action, plain = PlaceMasterFile(), place_args(root, ctx, CONF, "ETCD_NAME=x\n")
+    undo = action.prepare(ctx, plain)
+    action.act(ctx, plain, undo)  # as if killed before the attributes
+    args = replace(plain, xattrs={"user.label": base64.b64encode(b"kept").decode()})
+    assert not action.is_done(ctx, args, undo)
+    action.act(ctx, args, undo)
+    assert action.is_done(ctx, args, undo)
+    assert os.getxattr(root / CONF[1:], "user.label") == b"kept"
 
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "/etc/origin/../shadow", "/etc/origin/node/pods"])
