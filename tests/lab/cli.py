@@ -49,7 +49,8 @@ def enclose(arguments: Arguments) -> int:
     command = _command(arguments.command) or ["bash"]
     if enclosure.is_enclosed():
         os.execvp(command[0], command)
-    setup.ensure(say=_say)
+    if not setup.is_ready():
+        setup.ensure(say=_say)
     return enclosure.enclose(command)
 
 

@@ -110,7 +110,7 @@ class Host:
 
     def wait_for_ssh(self, timeout: float = 30) -> None:
         """Wait until the host's SSH server answers, seen from the host itself."""
-        wait_until(lambda: self.is_listening(22), timeout, f"SSH on {self.name}")
+        wait_until(lambda: self.is_listening(22), timeout, f"SSH on {self.name}", pause=0.1)
 
     def is_listening(self, port: int) -> bool:
         """Whether something in the host listens on a TCP port."""
