@@ -163,13 +163,6 @@ def test_write_keeps_owner_mode_and_xattrs_of_the_target(host: Host, tmp_path: P
     assert os.getxattr(path, "user.label") == b"kept"
 
 
-def test_write_gives_the_age_that_is_asked_for(host: Host, tmp_path: Path) -> None:
-    age = 1_700_000_000_123_456_789
-    host.makedirs("/etc")
-    host.write_atomic("/etc/x", b"new", times=(age, age))
-    assert (tmp_path / "etc/x").stat().st_mtime_ns == age
-
-
 def test_write_through_a_link_keeps_the_link(host: Host, tmp_path: Path) -> None:
     target = put(tmp_path, "/srv/etcd.yaml", "old")
     (tmp_path / "etc").mkdir()
