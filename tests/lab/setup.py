@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.errors import RescueError
 from images import runtime
-from tests.lab import build, cache, debs, etcd_build, pki, pythons, recipe
+from tests.lab import build, cache, debs, etcd_build, pki, pythons, recipe, skewed
 from tests.lab.build import Progress
 from tests.lab.disk import base_dir
 from tests.lab.etcd_versions import DEFAULT, PREPARED, VERSIONS, GoSource
@@ -78,7 +78,8 @@ def ensure(
     if has_crictl():
         say("making what hosts in OpenShift's layout have beyond that")
         base4.store_dir(recipe.etcd_dir(DEFAULT))
-    of_others = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir(), kubeadm_dir()]
+    of_others = [*base4.made(*map(recipe.etcd_dir, VERSIONS)), kubectl_dir()]
+    of_others += [kubeadm_dir(), skewed.clock_dir()]
     cache.remove_old(lambda path: recipe.is_current(path) or is_of_reach(path) or path in of_others)
 
 
@@ -107,14 +108,15 @@ def is_of_reach(path: Path) -> bool:
 
 
 def ensure_for_tests(say: Progress = print) -> None:
-    """Make what only tests need, and no demo: the carried runtime, other Pythons for hosts.
+    """Make what only tests need, and no demo: the carried runtime, other Pythons, a wrong clock.
 
     What cannot be had is said; its tests then fail by themselves.
     """
     try:
         pythons.ensure()
+        skewed.ensure_clock()
         runtime.build_for_tests(say=say)
         if os.environ.get("LAB_PYTHONS") == "all":
             debian11.root_dir()
     except (RuntimeError, RescueError, OSError) as error:
-        say(f"hosts with another Python, or the runtime, cannot be made: {error}")
+        say(f"hosts with another Python, a wrong clock, or the runtime, cannot be made: {error}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.lab.host import Host, wait_until
 from tests.lab.kubeadm_build import kubeadm_program
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, REFUSED, Ended, fab, start_fab
+from tests.lab.skewed import put_clock_right, set_clock
 
 THREE = ["master-0", "master-1", "master-2"]
 LEAVES = ("server", "peer", "healthcheck-client")
@@ -184,6 +187,35 @@ def test_all_certificates_ended_in_the_same_night(lab: Lab) -> None:
             require_good(host, name)
     require_one_cluster(lab, THREE, keys)
     assert ids(lab, "master-0") == before
+
+
+def test_no_certificate_is_judged_by_a_clock_that_is_wrong(lab: Lab) -> None:
+    """90 s ahead on one host: named for that host, and neither judged nor made until it is set."""
+    host, keys = lab.hosts["master-2"], seed_keys(lab)
+    let_expire(host, "server")
+    set_clock(host, 90)
+    here, there = time.time(), int(host.run(["date", "+%s"]).stdout)
+    assert 85 < there - here < 95  # it is so for any program of that host
+    files = tree(host, "/etc/kubernetes")
+    said = fab("diagnose").expect(OK).result
+    (warning,) = [text for text in said["warnings"] if "the clock of" in text]
+    assert re.match(r"the clock of master-2 is (8\d|90)\.\d s ahead of that of master-", warning)
+    assert "timedatectl" in warning
+    assert "no certificate is judged or made until then" in warning
+    shown = fab("survey", output="table").expect(OK).out
+    assert re.findall(r"its clock is (?:8\d|90)\.\d s ahead of this one's", shown)
+    assert shown.count("its clock is") == 1
+    for task in ("rescue-node", "renew-certificates"):
+        refused = fab(task, "master-2", "--yes").expect(REFUSED)
+        assert "the clock of master-2 is" in refused.err
+        assert "set the clock of master-2 (chronyc tracking, timedatectl)" in refused.err
+    assert tree(host, "/etc/kubernetes") == files
+    put_clock_right(host)
+    ended = rescue("master-2", through="master-0").expect(OK)
+    assert ended.result["recipe"] == "renew-certificates"
+    assert not [text for text in ended.result["warnings"] if "clock" in text]
+    require_good(host, "server")
+    require_one_cluster(lab, THREE, keys)
 
 
 @pytest.mark.kubeadm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from agent.entry.joining import (
 )
 from agent.errors import CommandFailed, PreconditionFailed, Refused, StepFailed
 from agent.host import Completed, Host
+from tests.lab.kubeadm_build import kubeadm_program
 
 KEY, TOKEN, HASH = "8f" * 32, "abcdef.0123456789abcdef", "sha256:" + "1a" * 32
 UPLOADED = (
@@ -144,11 +144,11 @@ def test_a_join_is_run_from_a_file_that_is_gone_after(tmp_path: Path) -> None:
         join(host, WORDS[:-3], quiet)
 
 
-@pytest.mark.skipif(not os.environ.get("KUBEADM"), reason="KUBEADM names no kubeadm")
+@pytest.mark.skipif(not kubeadm_program(), reason="no kubeadm was built, and KUBEADM names none")
 def test_kubeadm_itself_takes_that_file(tmp_path: Path) -> None:
     config = tmp_path / "join.yaml"
     config.write_text(join_config(WORDS, "kubeadm.k8s.io/v1beta4"))
-    argv = [os.environ["KUBEADM"], "config", "validate", "--config", str(config)]
+    argv = [kubeadm_program(), "config", "validate", "--config", str(config)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
