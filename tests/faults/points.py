@@ -60,6 +60,12 @@ class Point:
         """The action of the step, or begin, end or scratch."""
         return self.phase.rpartition(" ")[2]
 
+    @property
+    def order(self) -> tuple[int, str, str, str, int]:
+        """For sorting: as one agent comes by, and where several are at work, by host."""
+        turn = {BEGIN: 0, END: 2}.get(self.step, 1)
+        return turn, self.step if turn == 1 else "", self.host, self.phase, self.number
+
     def plain(self) -> dict[str, Any]:
         """For a results file."""
         return asdict(self)

@@ -132,7 +132,10 @@ class Scene:
 
 
 def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any]]:
-    """The points of an undisturbed run, each once, and what it leaves on each host."""
+    """The points of an undisturbed run, each once, and what it leaves on each host.
+
+    In an order that is the same in each run, also of hosts that are at work at the same time.
+    """
     with stage.scene(row) as found:
         run = row.run_whole().expect(OK, PAUSED)
         points = list(found.track.points)
@@ -141,7 +144,8 @@ def enumerate_points(stage: Stage, row: Row) -> tuple[list[Point], dict[str, Any
         if run.code == PAUSED:
             row.resume().expect(OK)
         prove(found)
-        return list({point.key: point for point in points}.values()), marks(found)
+        each_once = {point.key: point for point in points}.values()
+        return sorted(each_once, key=lambda point: point.order), marks(found)
 
 
 def marks(found: Scene) -> dict[str, Any]:

@@ -117,6 +117,27 @@ def test_every_kind_strikes_every_step(kind: str) -> None:
         assert [fault.key for fault in faults] == [point.key for point in points]
 
 
+def one_step(host: str) -> list[Call]:
+    said = (record("intent", "01", host=host), record("done", "01", host=host))
+    return [call for note in said for call in (note, sync(host=host))]
+
+
+def both(*rest: Call) -> list[Point]:
+    """Two hosts take the same plan; `rest` is what they do of it, in this order."""
+    begin = [call for h in ("h", "i") for call in (record("plan", host=h), sync(host=h))]
+    points = tracked(*begin, *rest)
+    return sorted(points, key=lambda point: point.order)
+
+
+def test_hosts_at_work_at_once_have_their_points_in_one_order() -> None:
+    calls = {h: one_step(h) for h in ("h", "i")}
+    one = both(*calls["h"], *calls["i"])
+    other = both(*calls["i"][:2], *calls["h"], *calls["i"][2:])
+    assert [p.key for p in one] == [p.key for p in other]
+    struck = [fault.key for fault in faults_of("power-cut", other)]
+    assert {key.partition(":")[0] for key in struck} == {"h", "i"}
+
+
 def test_a_slice_is_as_asked() -> None:
     part = wanted_slice({"RECIPE": "reseed", "KIND": "ssh-cut", "FROM": "2", "TO": "9"})
     assert ([row.name for row in part.rows], part.kinds) == (["reseed"], ("ssh-cut",))
