@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.etcd_versions import PAUSE_IMAGE
+from tests.lab import control_plane
 from tests.lab.evidence import (
     DATA,
     STATE,
@@ -17,7 +17,7 @@ from tests.lab.evidence import (
     stored,
     tree,
 )
-from tests.lab.host import Host, wait_until
+from tests.lab.host import wait_until
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import OK, PAUSED, REFUSED, STEP_FAILED, fab, start_fab
 
@@ -170,23 +170,6 @@ def test_what_fails_is_taken_back(lab: Lab, tmp_path: Path) -> None:
 
 # ---- where the revision cannot be raised ---------------------------------------------------------
 
-_POD = """\
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: kube-system}}
-spec:
-  hostNetwork: true
-  containers:
-  - {{name: {name}, image: "{image}"}}
-"""
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-
-
-def started(host: Host, name: str) -> str:
-    """ID of the running container of that name; empty for none."""
-    said = host.run(["crictl", "ps", "-q", "--label", f"io.kubernetes.container.name={name}"])
-    return said.stdout.strip()
-
 
 def test_an_old_etcd_restarts_the_control_plane(make_lab: MakeLab, tmp_path: Path) -> None:
     lab = make_lab(etcd="3.4")
@@ -194,12 +177,9 @@ def test_an_old_etcd_restarts_the_control_plane(make_lab: MakeLab, tmp_path: Pat
     file = take_snapshot(lab, tmp_path)
     lab.put_keys(50, "/registry/later/")
     host = lab.hosts["master-0"]
-    for name in COMPONENTS:
-        host.write(f"/etc/kubernetes/manifests/{name}.yaml",
-                   _POD.format(name=name, image=PAUSE_IMAGE), 0o600)  # fmt: skip
-    wait_until(lambda: all(started(host, name) for name in COMPONENTS), 20, "the pods")
-    before = {name: started(host, name) for name in COMPONENTS}
-    kubelet = host.run(["systemctl", "show", "-p", "MainPID", "kubelet"]).stdout
+    control_plane.run_pods(host)
+    wait_until(lambda: all(control_plane.starts(lab, host).values()), 20, "the pods")
+    before = control_plane.starts(lab, host)
     power_off(lab, "master-1", "master-2")
 
     refused = fab("restore", file, "--yes").expect(REFUSED)
@@ -210,10 +190,9 @@ def test_an_old_etcd_restarts_the_control_plane(make_lab: MakeLab, tmp_path: Pat
     assert "restart the kubelets of all workers" in paused.err
     require_one_cluster(lab, ["master-0"], keys)
     assert lab.get_all().keys() == keys.keys()
-    after = {name: started(host, name) for name in COMPONENTS}
+    after = control_plane.starts(lab, host)
     assert all(after.values())
     assert not set(after.values()) & set(before.values())
-    assert host.run(["systemctl", "show", "-p", "MainPID", "kubelet"]).stdout != kubelet
 
     lab.hosts["master-1"].boot()
     fab("resume", "--drop", "master-2").expect(OK)
