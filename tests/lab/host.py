@@ -16,6 +16,7 @@ from tests.lab import cgroups, enclosure, names, network
 from tests.lab.commands import Argument, run
 from tests.lab.disk import DATA_DIR, Disk
 
+_LONG_PAUSE = 0.2
 ALL_PORTS: tuple[int, ...] = ()
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -23,12 +24,20 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def wait_until(
     condition: Callable[[], bool], timeout: float, what: str, pause: float = 0.02
 ) -> None:
-    """Poll until a condition holds; TimeoutError says what was waited for."""
+    """Poll until a condition holds; TimeoutError says what was waited for.
+
+    pause: seconds between two looks, the least. A look that costs much (a process in a host) is
+    repeated less often, so that it leaves the cores to what is waited for.
+    """
     deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        begun = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        if now > deadline:
             raise TimeoutError(f"after {timeout:g} s still waiting for {what}")
-        time.sleep(pause)
+        time.sleep(max(pause, min(now - begun, _LONG_PAUSE)))
 
 
 class Host:
