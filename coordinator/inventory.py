@@ -45,6 +45,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent.diagnosis.witness import named
 from agent.errors import UsageError
 from agent.model.facts import Member, Survey
 from agent.model.signed import Policy
@@ -311,7 +312,7 @@ def _members(survey: Survey) -> tuple[Member, ...]:
         return survey.online.members
     db = survey.offline.db if survey.offline else None
     if db and db.members:
-        return db.members
+        return named(db.members, [survey.config] if survey.config else [])
     # A wiped host has no data to say who the others are, but its definition still does.
     pairs = survey.config.initial_cluster if survey.config else ()
     return tuple(Member("", name, (url,)) for name, url in pairs)

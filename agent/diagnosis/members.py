@@ -284,7 +284,8 @@ def _open_plan(case: Case) -> str:
 
 def _ghost(member: Member, hosts: set[str], witness: Witness) -> MemberVerdict:
     where = ", ".join(member.peer_urls) or "no peer URL"
-    never = "; it never started" if not member.name else ""
+    unnamed = "; it never started" if witness.online else "; the list has no name of it"
+    never = "" if member.name else unnamed
     return MemberVerdict(
         host=member.name if member.name and member.name not in hosts else member.id,
         name=member.name,

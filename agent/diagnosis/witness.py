@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from agent.diagnosis import signs
-from agent.model.facts import Member, Observation, Survey
+from agent.model.facts import EtcdConfig, Member, Observation, Survey
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def differing(observations: Sequence[Observation], witness: Witness) -> list[str
             continue
         online = survey.online.members if signs.answers(survey) and survey.online else ()
         db = survey.offline.db if survey.offline else None
-        for how, members in (("online", online), ("in its database", db.members if db else ())):
+        stored = named(db.members, _configs(observations)) if db else ()
+        for how, members in (("online", online), ("in its database", stored)):
             if members and _shown(members) != told:
                 lines.append(
                     f"{host} {how} lists {_shown(members)}; judged by {told} of {witness.source}"
@@ -78,9 +79,35 @@ def differing(observations: Sequence[Observation], witness: Witness) -> list[str
     return lines
 
 
+def _configs(observations: Sequence[Observation]) -> list[EtcdConfig]:
+    return [survey.config for _host, survey in surveys(observations) if survey.config]
+
+
+def named(members: Sequence[Member], configs: Sequence[EtcdConfig]) -> tuple[Member, ...]:
+    """The members of a database, with the names that it lacks.
+
+    etcd 3.5.1 to 3.5.19 notes nothing there of a promoted member after it was added (etcd issue
+    19557): its name is that of the definition at its peer URL, or in an --initial-cluster. A name
+    that another member has, or that is not the only one, is none.
+    """
+    known: dict[str, set[str]] = {}
+    for config in configs:
+        own = ((config.name, url) for url in config.advertise_peer_urls)
+        for name, url in (*config.initial_cluster, *own):
+            known.setdefault(url, set()).add(name)
+    taken = {m.name for m in members}
+    return tuple(_with_name(m, known, taken) for m in members)
+
+
+def _with_name(member: Member, known: dict[str, set[str]], taken: set[str]) -> Member:
+    found = {name for url in member.peer_urls for name in known.get(url, ())}
+    found -= taken | {""}
+    return replace(member, name=found.pop()) if not member.name and len(found) == 1 else member
+
+
 def _shown(members: Sequence[Member]) -> str:
     return ", ".join(
-        sorted(f"{m.name or 'never started'} {m.id}{' learner' * m.is_learner}" for m in members)
+        sorted(f"{m.name or '(no name)'} {m.id}{' learner' * m.is_learner}" for m in members)
     )
 
 
@@ -121,7 +148,7 @@ def _offline(observations: Sequence[Observation]) -> Optional[Witness]:
     if best is None or best[2].offline is None or best[2].offline.db is None:
         return None
     cluster = signs.own_cluster(best[2])
-    members = _sorted(best[2].offline.db.members)
+    members = _sorted(named(best[2].offline.db.members, _configs(observations)))
     return Witness(best[1], False, cluster, members, removed_ids(observations, cluster))
 
 

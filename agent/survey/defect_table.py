@@ -50,6 +50,11 @@ ROWS: tuple[Row, ...] = (
         "a start with --force-new-cluster may end in that panic; nothing is lost then: upgrade and "
         "run the rescue again",
         f"{_ISSUE}13119"),
+    Row("promotion-not-noted", (3, 5, 1), (3, 5, 20), JOINS,
+        "a promoted member, as kubeadm's joins make them, stays a learner in the database's file",
+        "the recipes go by raft's own configuration; before an upgrade to 3.6, start every member "
+        "with 3.5.24 or newer once, or 3.6 may refuse to start",
+        f"{_ISSUE}19557"),
     Row("alarm-list", (3, 5, 0), (3, 5, 5), (),
         "it may not start again after alarms were listed and the power went",
         "a crash-looping member may have intact data: upgrade before it is replaced",

@@ -82,6 +82,10 @@ def _facts(db: Database) -> DbFacts:
             facts = replace(facts, **part(db))
         except DamagedAt as error:
             damage = damage or error.damage
+    try:
+        facts = replace(facts, members=_as_raft_has_it(db, facts.members))
+    except DamagedAt as error:
+        damage = damage or error.damage
     return replace(facts, damage=damage)
 
 
@@ -97,6 +101,22 @@ def _membership(db: Database) -> dict[str, Any]:
     members = tuple(_member(db, key, value) for key, value in _rows(db, "members"))
     removed = tuple(_member_id(db, key) for key, _ in _rows(db, "members_removed"))
     return {"members": members, "removed_ids": removed}
+
+
+def _as_raft_has_it(db: Database, members: tuple[Member, ...]) -> tuple[Member, ...]:
+    """Which members are learners, as raft's own configuration says.
+
+    etcd 3.5.1 to 3.5.19 does not note in the `members` bucket that one was promoted (etcd issue
+    19557), and kubeadm's joins promote.
+    """
+    state = conf_state(db)
+    known = (*state.voters, *state.learners) if state else ()
+    return tuple(
+        replace(member, is_learner=member.id in state.learners)
+        if state and member.id in known
+        else member
+        for member in members
+    )
 
 
 def _versions(db: Database) -> dict[str, Any]:

@@ -28,6 +28,8 @@ ALL = (
         for version in ("3.4", "3.5", "3.6")
         for layout, conf in (("kubeadm", ""), *(("systemd", conf) for conf in CONFS))
     ),
+    ("kubeadm", "", "3.5.1"),
+    ("kubeadm", "", "3.5.16"),
     ("openshift311", "pod,unit,pod", "3.4"),
 )
 CHOSEN = ALL if os.environ.get("LAB_VERSIONS") == "all" else COVERING

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from agent.diagnosis import witness
 from agent.diagnosis.cluster import diagnose
 from agent.model.facts import Damage
@@ -66,3 +70,26 @@ def test_online_and_offline_of_one_host_are_both_shown_where_they_differ() -> No
     assert LAB.cluster_id in notes
     assert "revision: etcd answers 500, its database has 900" in notes
     assert verdict.state is ClusterState.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("listed", "given", "expected"),
+    [
+        ((), (), ("master-1", "", "")),
+        ((("master-2", 1), ("master-3", 2)), (), ("master-1", "master-2", "master-3")),
+        ((), (1,), ("master-1", "master-2", "")),
+        ((("master-1", 1),), (), ("master-1", "", "")),
+        ((("a", 1), ("b", 1)), (), ("master-1", "", "")),
+    ],
+)
+def test_names_that_a_database_lacks(
+    listed: tuple[tuple[str, int], ...], given: tuple[int, ...], expected: tuple[str, ...]
+) -> None:
+    """As etcd 3.5.1 to 3.5.19 leaves it: promoted members have no name in the bucket of members."""
+    members = (LAB.member(0), LAB.member(1, name=""), LAB.member(2, name=""))
+    pairs = tuple((name, LAB.member(n).peer_urls[0]) for name, n in listed)
+    configs = [
+        replace(LAB.config(0), initial_cluster=pairs),
+        *(replace(LAB.config(n), initial_cluster=()) for n in given),
+    ]
+    assert tuple(m.name for m in witness.named(members, configs)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,29 @@ def test_revision(
     tmp_path: Path, rows: dict[bytes, bytes], meta: dict[bytes, bytes], expected: int
 ) -> None:
     assert read(tmp_path, {b"key": rows, b"meta": meta}).revision == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "learners"),
+    [
+        (None, {"master-1"}),
+        ({"voters": [0x1234567890ABCDEF, 0xFFF000000000001, 0xFFFF000000000002]}, set()),
+        ({"voters": [0x1234567890ABCDEF], "learners": [0xFFFF000000000002]}, {"master-1", ""}),
+        ({"voters": [0x1234567890ABCDEF], "learners": [0xFFF000000000001]}, {"master-1"}),
+        ({}, {"master-1"}),
+    ],
+)
+def test_who_is_a_learner_is_what_raft_says(
+    tmp_path: Path, state: dict[str, list[int]] | None, learners: set[str]
+) -> None:
+    """etcd 3.5.1 to 3.5.19 leaves a promoted member a learner in the bucket of members."""
+    tree = etcd_tree()
+    del tree[b"meta"][b"confState"]
+    if state is not None:
+        tree[b"meta"][b"confState"] = json.dumps(state).encode()
+    facts = read(tmp_path, tree)
+    assert facts.damage is None
+    assert {m.name for m in facts.members if m.is_learner} == learners
 
 
 def test_conf_state(tmp_path: Path) -> None:
