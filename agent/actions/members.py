@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Optional
+from urllib.parse import urlsplit
 
 from agent.actions.base import Action, Context, Data, wait_for
 from agent.actions.definitions import current_config
 from agent.diagnosis.quorum import quorum
-from agent.errors import PreconditionFailed, RescueError, StepFailed
+from agent.errors import PreconditionFailed, RescueError, StepFailed, Timeout
 from agent.etcd.client import EtcdClient
 from agent.etcd.transport import real_files
 from agent.model.facts import EtcdConfig, Member
 from agent.survey.online import local_endpoint
+from agent.survey.watched import read_watched
+
+START_SECONDS = 30.0
+"""An etcd that listens later than this after its host's boot is not about to start."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,33 @@ def local_client(ctx: Context, timeout: float = 5.0) -> EtcdClient:
     config = current_config(ctx)
     files = real_files(ctx.host, config.client_tls)
     return EtcdClient(local_endpoint(config), files, timeout=timeout)
+
+
+def _started_client(ctx: Context) -> EtcdClient:
+    """Give a client of the etcd on this host, which is waited for where it is about to start."""
+    _let_it_start(ctx, local_endpoint(current_config(ctx)))
+    return local_client(ctx)
+
+
+def _let_it_start(ctx: Context, endpoint: str) -> None:
+    """Wait while nothing listens there though etcd should run: the host may have just booted.
+
+    Says nothing of why it does not come: who asks it then is told that.
+    """
+    url = urlsplit(endpoint)
+    address = (url.hostname or "", url.port or 2379)
+
+    def probe() -> tuple[bool, str]:
+        try:
+            socket.create_connection(address, 1.0).close()
+        except ConnectionRefusedError:
+            return read_watched(ctx.host, ctx.platform)[0] is None, f"nothing listens at {endpoint}"
+        except OSError:
+            pass
+        return True, ""
+
+    with suppress(Timeout):
+        wait_for(ctx.say, "the etcd on this host to listen", probe, START_SECONDS)
 
 
 def _by_peer_urls(members: tuple[Member, ...], urls: tuple[str, ...]) -> Optional[Member]:
@@ -97,7 +131,7 @@ class RemoveMember(Action[RemoveArgs]):
 
     def check(self, ctx: Context, args: RemoveArgs) -> None:
         config = current_config(ctx)
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             members = client.members(linearizable=True)
             status = client.status()
         found = next((m for m in members if m.id == args.id), None)
@@ -120,13 +154,13 @@ class RemoveMember(Action[RemoveArgs]):
             _require_quorum_without(ctx, config, members, args.id)
 
     def is_done(self, ctx: Context, args: RemoveArgs, undo: Optional[Data]) -> bool:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             return all(m.id != args.id for m in client.members(linearizable=True))
 
     def act(self, ctx: Context, args: RemoveArgs, undo: Data) -> Data:
         if self.is_done(ctx, args, undo):
             return {"removed": args.id, "found": "already gone"}
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             status = client.status()
             if status.leader_id == args.id:
                 client.transfer_leadership(status.member_id)
@@ -191,7 +225,7 @@ class AddLearner(Action[MemberArgs]):
     args_type = MemberArgs
 
     def check(self, ctx: Context, args: MemberArgs) -> None:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             members = client.members(linearizable=True)
             version = client.status().version
         _require_learners(ctx, version, members)
@@ -211,11 +245,11 @@ class AddLearner(Action[MemberArgs]):
             )
 
     def is_done(self, ctx: Context, args: MemberArgs, undo: Optional[Data]) -> bool:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             return _by_peer_urls(client.members(linearizable=True), args.peer_urls) is not None
 
     def act(self, ctx: Context, args: MemberArgs, undo: Data) -> Data:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
 
             def add() -> str:
                 found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
@@ -226,7 +260,7 @@ class AddLearner(Action[MemberArgs]):
         return {"id": added}
 
     def undo(self, ctx: Context, args: MemberArgs, undo: Data) -> None:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
             if found is not None and found.is_learner:
                 client.member_remove(found.id)
@@ -248,7 +282,7 @@ class Promote(Action[PromoteArgs]):
     args_type = PromoteArgs
 
     def check(self, ctx: Context, args: PromoteArgs) -> None:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
         if found is None or not found.name:
             raise PreconditionFailed(
@@ -258,12 +292,12 @@ class Promote(Action[PromoteArgs]):
             )
 
     def is_done(self, ctx: Context, args: PromoteArgs, undo: Optional[Data]) -> bool:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
             found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
         return found is not None and not found.is_learner
 
     def act(self, ctx: Context, args: PromoteArgs, undo: Data) -> Data:
-        with local_client(ctx) as client:
+        with _started_client(ctx) as client:
 
             def promote() -> str:
                 found = _by_peer_urls(client.members(linearizable=True), args.peer_urls)
