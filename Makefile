@@ -44,6 +44,7 @@ fuzz: .venv/ready lab
 
 # Every recipe on every etcd (3.4, 3.5, 3.6) in every layout; `make lab-test` has a covering set.
 lab-versions: .venv/ready lab
+	@$(PY) -m tests.lab build --etcd 3.5.16
 	LAB_VERSIONS=all .venv/bin/pytest tests/lab/test_versions.py -q --durations=0
 
 # Rescues by consoles and a stick alone: one member too; `make lab-test` has the lost quorum.
