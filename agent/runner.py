@@ -137,7 +137,9 @@ def _context(host: Host, platform: Platform, plan: Plan, step: str, say: Say) ->
 def single_step_plan(host: Host, action: str, values: dict[str, Any]) -> Plan:
     """Give the plan that a lone verb stands for: one stage, one step, nothing promised."""
     spec = CATALOG[action]
-    number = time.strftime("%Y%m%dT%H%M%S", time.gmtime(host.now()))
+    now = host.now()
+    # Milliseconds: two verbs of one second must not share what they park or keep.
+    number = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now * 1000) % 1000:03d}"
     step = Step(number, host.hostname(), action, values, "by hand", spec.precondition, spec.undo)
     return Plan(
         format=FORMAT,

@@ -190,6 +190,8 @@ def test_a_snapshot_restores_onto_another_platform(
     written = dcos.install(high_availability=True, keys=300)
     taken = snapshot(dcos).expect(OK).result
     lab = make_lab(hosts=1)
-    fab("restore", taken["path"], "--yes", "--discard-current").expect(OK)
+    words = ("restore", taken["path"], "--yes", "--discard-current")
+    assert "is of another cluster" in fab(*words).expect(REFUSED).err
+    fab(*words, "--other-cluster").expect(OK)
     lab.wait_healthy()
     assert lab.get_all() == written
