@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent.diagnosis import signs
 from agent.diagnosis.matching import distinct
 from agent.diagnosis.witness import choose
 from agent.errors import Locked, RescueError, Unreachable
@@ -367,11 +368,15 @@ def _unseen(host: str, address: str, error: RescueError) -> Observation:
 
 
 def _doubtful(found: Mapping[str, Observation]) -> list[str]:
-    """Hosts whose etcd runs and answered no read through a quorum that serves elsewhere."""
+    """Hosts whose etcd runs and missed a question, while a quorum serves.
+
+    A read through the quorum may have come back in time and the status not: that is no answer yet.
+    """
     surveys = {host: o.survey for host, o in found.items() if o.survey}
-    serving = {h for h, s in surveys.items() if s.online and s.online.linearizable}
+    if not any(s.online and s.online.linearizable for s in surveys.values()):
+        return []
     return [
         host
         for host, survey in surveys.items()
-        if serving and host not in serving and any(not p.scratch for p in survey.processes)
+        if not signs.serves(survey) and any(not p.scratch for p in survey.processes)
     ]
