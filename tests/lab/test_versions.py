@@ -15,7 +15,6 @@ MakeLab = Callable[..., Lab]
 CONFS = ("etcd.env,config-file,drop-in", "etcd.conf,etcd.env,default")
 COVERING = (
     ("kubeadm", "", "3.4"),
-    ("kubeadm", "", "3.6"),
     ("systemd", CONFS[0], "3.6"),
     ("systemd", CONFS[1], "3.5"),
 )
