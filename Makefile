@@ -28,13 +28,13 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-unit: .venv/ready lab kubeadm
+unit: .venv/ready lab
 	.venv/bin/pytest tests/unit -q -n $(JOBS) --dist worksteal
 
-lab-test: .venv/ready lab kubeadm
+lab-test: .venv/ready lab
 	@$(PY) -m tests.lab test --jobs $(LAB_JOBS)
 
-# A real kubeadm for the tests that compare with one: built once, in two minutes, where Go is.
+# A real kubeadm, built once where Go is: the tests that compare with one then run in make test too.
 kubeadm: .venv/ready lab
 	@$(PY) -m tests.lab.kubeadm_build
 
