@@ -17,8 +17,9 @@ from agent.survey.manifest import etcd_config
 from agent.survey.processes import is_etcd_stopped
 
 _KUBELET_TURN = 15.0
-_GRACE_SECONDS = 10
 """Seconds the kubelet gets to end the pod before it is stopped through the runtime."""
+
+_GRACE_SECONDS = 10
 
 
 class ManifestKind(Kind):

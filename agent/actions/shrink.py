@@ -33,9 +33,7 @@ _MINUTES = 30
 
 def quota_of(config: EtcdConfig) -> int:
     """Bytes that the definition allows; 0 where it has none."""
-    given = config.flags.get("quota-backend-bytes", "")
-    quota = int(given) if given.lstrip("-").isdigit() else 0
-    return max(0, quota or DEFAULT_QUOTA)
+    return max(0, config.quota or DEFAULT_QUOTA)
 
 
 def is_bloated(size: int, model: int, quota: int) -> bool:

@@ -63,14 +63,14 @@ def same_cluster(one: str, other: str) -> bool:
 
 def differing(observations: Sequence[Observation], witness: Witness) -> list[str]:
     """What each source that contradicts the witness says; empty where all agree."""
-    told = _shown(witness.members)
+    told, configs = _shown(witness.members), _configs(observations)
     lines = []
     for host, survey in surveys(observations):
         if not same_cluster(signs.own_cluster(survey), witness.cluster_id):
             continue
         online = survey.online.members if signs.answers(survey) and survey.online else ()
         db = survey.offline.db if survey.offline else None
-        stored = named(db.members, _configs(observations)) if db else ()
+        stored = named(db.members, configs) if db else ()
         for how, members in (("online", online), ("in its database", stored)):
             if members and _shown(members) != told:
                 lines.append(

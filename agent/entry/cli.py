@@ -51,8 +51,9 @@ def main(argv: Optional[list[str]] = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not memory.is_exhausted(error):
             raise
-        _print_error(memory.exhausted())
-        return memory.exhausted().exit_code
+        exhausted = memory.exhausted()
+        _print_error(exhausted)
+        return exhausted.exit_code
     except OSError as error:
         said = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         print(plain(said), file=sys.stderr)

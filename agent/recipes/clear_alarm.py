@@ -75,9 +75,8 @@ def _quotas(cluster: Cluster, hosts: list[str]) -> dict[str, int]:
     found = {}
     for host in hosts:
         member, config = cluster.member_of(host), cluster.config(host)
-        given = config.flags.get("quota-backend-bytes", "") if config else ""
         if member is not None:
-            found[member.id] = int(given) if given.lstrip("-").isdigit() else 0
+            found[member.id] = config.quota if config else 0
     return found
 
 

@@ -157,6 +157,12 @@ class EtcdConfig:
     program: str = ""
     scripted: bool = False
 
+    @property
+    def quota(self) -> int:
+        """--quota-backend-bytes as given; 0 for none, which is etcd's default."""
+        given = self.flags.get("quota-backend-bytes", "")
+        return int(given) if given.lstrip("-").isdigit() else 0
+
 
 @dataclass(frozen=True)
 class EtcdProcess:
