@@ -232,6 +232,6 @@ def _unknown_next(diagnosis: Diagnosis) -> str:
         for m in diagnosis.members
         if m.state is MemberState.UNREACHABLE
     ]
-    return "; ".join(
-        [*steps, "then: fab diagnose" if steps else "wait a minute, then: fab diagnose"]
-    )
+    is_hidden = any(m.state is MemberState.UNREACHABLE for m in diagnosis.members)
+    # Where all was seen, a member may have been caught in one of its attempts to start.
+    return "; ".join([*steps, f"{'' if is_hidden else 'wait a minute, '}then: fab diagnose"])

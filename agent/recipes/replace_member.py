@@ -26,15 +26,15 @@ from agent.recipes.rejoin import incoming, rejoin, tidy_manifests, why_not_rejoi
 from agent.recipes.renew_certificates import bring_authority, issue
 
 
-def acting_host(cluster: Cluster, but: str) -> str:
+def acting_host(cluster: Cluster, but: str = "") -> str:
     """The healthy host through which the membership is changed: the leader where it can be.
 
-    Raises Refused where no other member is healthy.
+    but: one that cannot be it. Raises Refused where no other member is healthy.
     """
     serving = [host for host in cluster.serving() if host != but]
     if not serving:
         raise Refused(
-            f"no healthy member besides {but} that can be logged in to",
+            f"no healthy member{but and f' besides {but}'} that can be logged in to",
             "the membership is changed through a member that serves",
             "fab diagnose",
         )

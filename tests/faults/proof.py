@@ -115,9 +115,10 @@ def aftermath(
 
     watched: the kubelet's directory; settled: folders whose files count, with all but their times.
     known: contents that were there before, by their hash: every lab has certificates of its own.
-    Notes about what was parked once are left out: a plan that was taken back leaves its own.
+    Notes about what was parked once are left out: a plan that was taken back leaves its own. So are
+    the numbers of steps: an etcd that had to start twice after a boot makes for one step more.
     """
-    quarantine = [place.name for place in quarantined(host)]
+    quarantine = [place.name.lstrip("0123456789-") for place in quarantined(host)]
     parked = [p.name for p in _files(host, f"{STATE}/parked") if not p.name.endswith(".json")]
     return {
         "manifest": host.read(MANIFEST).decode() if host.path(MANIFEST).exists() else "",

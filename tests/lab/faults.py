@@ -17,6 +17,9 @@ from tests.lab.host import Host, wait_until
 from tests.lab.lab import MANIFEST, Lab
 from tests.lab.operator import REFUSED, Ended, fab
 
+PASSING = re.compile("change needs|none serves|no healthy member|wait a minute")
+"""In a refusal by what may be over in a moment: a member that starts, or stood still."""
+
 PKI = "/etc/kubernetes/pki/etcd"
 DATA = "/var/lib/etcd"
 
@@ -61,8 +64,7 @@ def rescue(host: str, through: str = "", word: str = "--yes") -> Ended:
     """
     for _ in range(4):
         ended = fab("rescue-node", host, word, hosts=through)
-        passing = re.search(r"change needs|none serves|wait a minute", ended.err)
-        if ended.code != REFUSED or not passing:
+        if ended.code != REFUSED or not PASSING.search(ended.err):
             break
     return ended
 

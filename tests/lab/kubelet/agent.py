@@ -24,6 +24,7 @@ class Agent:
         self._node = socket.gethostname()
         self._slots = Slots()
         self._workers: dict[str, PodWorker] = {}
+        self._orphans: set[str] = set()
 
     def run(self) -> None:
         """Adopt what already runs, then follow the directory for ever."""
@@ -59,6 +60,7 @@ class Agent:
                     "Killing orphaned pod", pod=f"{orphan.namespace}/{orphan.name}", podUID=uid
                 )
                 self._start(orphan).want(False)
+                self._orphans.add(uid)
         self._update(sorted(pods, key=lambda pod: pod.uid not in running))
 
     def _update(self, pods: list[StaticPod]) -> None:
@@ -68,7 +70,10 @@ class Agent:
                 worker.want(False)
         for pod in pods:
             worker_ = self._workers.get(pod.uid)
-            if worker_ is None or not worker_.want(True):
+            # What ends an orphan knows nothing of how to run it; the pod's own worker waits for it.
+            is_orphan = pod.uid in self._orphans
+            self._orphans.discard(pod.uid)
+            if worker_ is None or is_orphan or not worker_.want(True):
                 klog.info("SyncLoop ADD", source="file", pods=[f"{pod.namespace}/{pod.name}"])
                 self._start(pod)
 
