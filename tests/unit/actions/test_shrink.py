@@ -65,8 +65,9 @@ class Cleaned:
 
 @contextmanager
 def cleaned(folder: Path, binary: str) -> Iterator[Cleaned]:
-    quota = f"--quota-backend-bytes={QUOTA}"
-    member, joiner = nodes = make_nodes(folder, binary, Plain(size=2, extra=(quota,)))
+    # What is written and compacted within one commit would never make the file grow.
+    extra = (f"--quota-backend-bytes={QUOTA}", "--backend-batch-limit=1")
+    member, joiner = nodes = make_nodes(folder, binary, Plain(size=2, extra=extra))
     member.config = replace(member.config, initial_cluster=member.config.initial_cluster[:1])
     flags = {"quota-backend-bytes": str(QUOTA)}
     joiner.config = replace(joiner.config, initial_cluster_state="existing", flags=flags)
