@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.faults.kinds import KINDS, REPEATED, faults_of
+from tests.faults.kinds import KINDS, REPEATED, SINGLE, SWEEPS, WHOLE, faults_of
 from tests.faults.points import Point
 from tests.faults.row import Row
 
@@ -62,38 +62,53 @@ def read_file(path: Path) -> list[dict[str, Any]]:
 
 
 def struck(outcomes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], set[str]]:
-    """(row, kind) -> the keys at which a trial passed, however its point was named then."""
+    """(row, kind) -> the keys at which a trial passed, however its point was named then.
+
+    The points of a sweep count for the kind that it is made of: each is the first that its step
+    meets.
+    """
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in outcomes:
         if one["outcome"] == "passed":
-            found[str(one["recipe"]), str(one["kind"])].add(_key(one))
+            row, kind = str(one["recipe"]), str(one["kind"])
+            found[row, kind].add(_key(one))
+            if kind in SWEEPS:
+                found[row, SWEEPS[kind]] |= _swept(one)
     return found
 
 
 def _key(one: Mapping[str, Any]) -> str:
     """A trial may be asked for by HOST:ACTION:NUMBER; its label begins with the whole key."""
-    return str(one["point"] if one["kind"] in REPEATED else str(one["label"]).partition(" (")[0])
+    return str(one["point"] if one["kind"] in WHOLE else str(one["label"]).partition(" (")[0])
+
+
+def _swept(one: Mapping[str, Any]) -> set[str]:
+    """The points at which a trial of many struck."""
+    return {label.partition(" (")[0] for label in str(one["label"]).split("; ")}
 
 
 def sums(folder: Path) -> list[str]:
     """One sentence for each row, and for the soak: points struck of those there are, and the rest.
 
     A point counts once for each kind of fault, if a trial of `make faults` or `make soak` passed
-    there; one that the latest undisturbed run did not come by counts nowhere.
+    there, alone or in a sweep; one that the latest undisturbed run did not come by counts nowhere.
     """
     keys, outcomes = read_keys(folder), read_all(folder)
-    done, met = struck(outcomes), met_among_others(outcomes)
+    done = struck(outcomes)
     found = []
     for name, trials in sorted(_by_file(folder).items()):
-        wanted = keys.get(name, {})
+        wanted = {kind: k for kind, k in keys.get(name, {}).items() if kind not in SWEEPS}
         passed = {kind: len(done[name, kind] & set(known)) for kind, known in wanted.items()}
         each = ", ".join(f"{passed[kind]:,} of {len(k):,} {kind}" for kind, k in wanted.items())
         count = sum(map(len, wanted.values()))
-        more = len(met[name] & set(wanted.get("agent-kill", ())) - done[name, "agent-kill"])
-        each += f", and {more:,} more of agent-kill in one run with others" if more else ""
         of_all = f"{sum(passed.values()):,} of {count:,} points ({each}); " if wanted else ""
         found.append(f"{name}: {of_all}{_trials(trials)}")
-    every = [(row, kind, set(known)) for row, of in keys.items() for kind, known in of.items()]
+    every = [
+        (row, kind, set(known))
+        for row, of in keys.items()
+        for kind, known in of.items()
+        if kind not in SWEEPS
+    ]
     if every:
         passed_all = sum(len(done[row, kind] & known) for row, kind, known in every)
         whole = sum(len(known) for _row, _kind, known in every)
@@ -116,16 +131,6 @@ def _trials(outcomes: list[dict[str, Any]]) -> str:
     if not outcomes:
         return "no trial yet"
     return f"struck {times:,} times in {len(outcomes):,} trials ({told}), {ended or 'all passed'}"
-
-
-def met_among_others(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
-    """Row -> the points at each of which the agent was killed in a trial of many, all passed."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for one in outcomes:
-        if one["kind"] == "agent-kills" and one["outcome"] == "passed":
-            points = str(one["label"]).split("; ")
-            found[str(one["recipe"])] |= {p.partition(" (")[0] for p in points}
-    return found
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -152,20 +157,25 @@ class Clock:
 def table(
     keys: Mapping[str, Keys], outcomes: list[dict[str, Any]], rows: Iterable[str]
 ) -> Iterator[str]:
-    """The lines of a table: trials that passed of those there are, per row and kind, and hours."""
+    """The lines of a table: points struck of those there are, per row and kind, and hours.
+
+    The hours are those of the whole matrix, which strikes at the points of the first four kinds in
+    sweeps.
+    """
     done, clock = struck(outcomes), Clock(outcomes)
-    sums: dict[str, list[int]] = {kind: [0, 0] for kind in KINDS}
+    columns = (*SINGLE, *REPEATED)
+    sums: dict[str, list[int]] = {kind: [0, 0] for kind in columns}
     hours = 0.0
-    yield f"{'':22}" + "".join(f"{kind:>17}" for kind in KINDS) + f"{'all':>12}{'hours':>8}"
+    yield f"{'':22}" + "".join(f"{kind:>17}" for kind in columns) + f"{'all':>12}{'hours':>8}"
     for row in rows:
         cells, of_row = [], [0, 0]
-        for kind in KINDS:
+        for kind in columns:
             wanted = keys[row].get(kind, [])
             passed = len(done[row, kind] & set(wanted))
             for total in (sums[kind], of_row):
                 total[0], total[1] = total[0] + passed, total[1] + len(wanted)
             cells.append(f"{passed}/{len(wanted)}")
-        took = sum(clock.seconds(row, k) * len(found) for k, found in keys[row].items()) / 3600
+        took = sum(clock.seconds(row, k) * len(keys[row].get(k, ())) for k in WHOLE) / 3600
         hours += took
         yield _line(row, [*cells, "{}/{}".format(*of_row)], took)
     everything = [sum(column) for column in zip(*sums.values(), strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from tests.faults import gate
 from tests.faults.points import Point
@@ -13,10 +14,19 @@ from tests.lab.lab import Lab
 from tests.lab.operator import Running, ssh_sessions
 
 SINGLE = ("agent-kill", "coordinator-kill", "ssh-cut", "power-cut")
+SWEEPS = {
+    "coordinator-sweep": "coordinator-kill", "ssh-sweep": "ssh-cut", "power-sweep": "power-cut",
+    "agent-sweep": "agent-kill",
+}  # fmt: skip
+"""What each is made of. One trial strikes once in every step: the k-th at their k-th points."""
+
 REPEATED = ("agent-kills", "rollback-kills")
 """Many in one trial: every third point of the run, or of a rollback from its last safe moment."""
 
-KINDS = (*SINGLE, *REPEATED)
+WHOLE = (*SWEEPS, *REPEATED)
+"""What the matrix is made of, unless it is asked for a kind: they come by every point."""
+
+KINDS = (*WHOLE, *SINGLE)
 SHARES = 3
 HOWS = ("reattach", "resume", "rollback")
 """Afterwards: the same run goes on by itself; it dies too and `resume` goes on; or `rollback`."""
@@ -26,11 +36,15 @@ _CUT_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault at one point (its key), and what is done about it."""
+    """One kind of fault at one point (its key), and what is done about it.
+
+    keys: of a sweep, the points at which it strikes; its own key is *:NUMBER.
+    """
 
     kind: str
     key: str
     how: str
+    keys: tuple[str, ...] = ()
 
 
 def faults_of(kind: str, points: list[Point]) -> list[Fault]:
@@ -41,6 +55,8 @@ def faults_of(kind: str, points: list[Point]) -> list[Fault]:
     step, in turn before it has acted and when it has, but that is not yet in the journal. The two
     repeated kinds have three trials each, which together die at every point.
     """
+    if kind in SWEEPS:
+        return _sweeps(kind, faults_of(SWEEPS[kind], points))
     if kind in REPEATED:
         how = "rollback" if kind == "rollback-kills" else "reattach"
         return [Fault(kind, f"*:{share}", how) for share in range(SHARES)]
@@ -57,6 +73,18 @@ def faults_of(kind: str, points: list[Point]) -> list[Fault]:
         pairs = list(zip(intents, dones, strict=False))
         chosen, hows = [pair[i % 2] for i, pair in enumerate(pairs)], HOWS[:2]
     return [Fault(kind, p.key, hows[i % len(hows)]) for i, p in enumerate(chosen)]
+
+
+def _sweeps(kind: str, faults: list[Fault]) -> list[Fault]:
+    """As many as the step with most points has; agents and lines come back by themselves."""
+    steps: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        host, phase, _number = fault.key.split(":")
+        steps.setdefault((host, phase.partition(" ")[0]), []).append(fault.key)
+    how = "reattach" if kind in ("agent-sweep", "ssh-sweep") else "resume"
+    rounds = zip_longest(*steps.values(), fillvalue="")
+    struck = [tuple(key for key in keys if key) for keys in rounds]
+    return [Fault(kind, f"*:{n}", how, keys) for n, keys in enumerate(struck, 1)]
 
 
 def _after(points: list[Point], record: str) -> list[Point]:

@@ -9,7 +9,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,13 @@ from tests.faults.count import (
     table,
 )
 from tests.faults.jobs import PART, divide, run_jobs, seconds_of
-from tests.faults.kinds import HOWS, KINDS, SINGLE, Fault, faults_of
+from tests.faults.kinds import HOWS, KINDS, SINGLE, SWEEPS, WHOLE, Fault, faults_of
 from tests.faults.outcome import Outcome
 from tests.faults.points import Point
 from tests.faults.recipes import ROWS, row_named
 from tests.faults.row import Row
-from tests.faults.trial import Stage, enumerate_points, run_trial
+from tests.faults.scene import Stage
+from tests.faults.trial import enumerate_points, run_trial
 from tests.lab.enclosure import is_enclosed
 from tests.lab.paths import REPO_DIR
 from tests.lab.pool import LabPool
@@ -64,7 +65,7 @@ class Slice:
     """
 
     rows: tuple[Row, ...] = ROWS
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = WHOLE
     first: int = 1
     last: int = 1 << 30
     every: int = 1
@@ -81,8 +82,14 @@ class Slice:
             chosen = [n for n in range(1, len(faults) + 1) if self.first <= n <= self.last]
             for number in share(chosen[:: self.every], turn, self.turns, f"{row.name} {kind}"):
                 fault = faults[number - 1]
-                if fault.key not in done.get((row.name, kind), ()):
+                if not self._is_done(row, fault, done):
                     yield fault, number, len(faults)
+
+    @staticmethod
+    def _is_done(row: Row, fault: Fault, done: Mapping[tuple[str, str], set[str]]) -> bool:
+        """A sweep is, where all its points are, however they were struck."""
+        kind, keys = SWEEPS.get(fault.kind, fault.kind), fault.keys or (fault.key,)
+        return set(keys) <= done.get((row.name, kind), set())
 
 
 def share(numbers: Sequence[int], turn: int, turns: int, name: str) -> list[int]:
@@ -210,9 +217,12 @@ def run_side_by_side(part: Slice, jobs: int, env: dict[str, str]) -> bool:
 
 
 def run_one(stage: Stage, row: Row, fault: Fault) -> bool:
-    """Repeat one trial."""
-    results = Results()
-    results.add(run_trial(stage, row, fault, None), "1/1")
+    """Repeat one trial. Which points those of a sweep are, an undisturbed run tells."""
+    results, reference = Results(), None
+    if fault.kind in SWEEPS:
+        points, reference = enumerate_points(stage, row)
+        fault = next(f for f in faults_of(fault.kind, points) if f.key == fault.key)
+    results.add(run_trial(stage, row, fault, reference), "1/1")
     return results.summary()
 
 
@@ -237,7 +247,7 @@ def run_soak(stage: Stage, count: int, seed: int) -> bool:
 def wanted_slice(env: dict[str, str]) -> Slice:
     """The slice that RECIPE, KIND, FROM, TO and EVERY ask for; all without them."""
     rows = tuple(row_named(name) for name in _words(env, "RECIPE")) or ROWS
-    kinds = tuple(_words(env, "KIND")) or KINDS
+    kinds = tuple(_words(env, "KIND")) or WHOLE
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise SystemExit(f"no kind {unknown[0]!r}; known: {', '.join(KINDS)}")
@@ -272,7 +282,7 @@ def main(argv: Iterable[str]) -> int:
 def _matrix(env: dict[str, str], part: Slice, stage: Stage) -> bool:
     if env.get("POINT"):
         row = row_named(env.get("RECIPE", ""))
-        fault = Fault(env.get("KIND") or KINDS[0], env["POINT"], env.get("HOW") or HOWS[0])
+        fault = Fault(env.get("KIND") or SINGLE[0], env["POINT"], env.get("HOW") or HOWS[0])
         return run_one(stage, row, fault)
     return run_count(stage, part) if env.get("COUNT") else run_matrix(stage, part)
 

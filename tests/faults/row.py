@@ -58,9 +58,13 @@ class Row:
                 break
         return ended
 
+    def start_resume(self) -> Running:
+        """The operator begins to go on with what is unfinished."""
+        return start_fab("resume", *self.drop, hosts=self.through)
+
     def resume(self) -> Ended:
         """The operator goes on with what is unfinished."""
-        return fab("resume", *self.drop, hosts=self.through)
+        return self.start_resume().end()
 
     def roll_back(self) -> Ended:
         """The operator takes it back."""

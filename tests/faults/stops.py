@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 
 from tests.faults import gate
-from tests.faults.kinds import SHARES
 from tests.faults.points import Point, Track
 from tests.lab.operator import Running
 
@@ -59,17 +59,45 @@ class LastMoment(Stop):
         return point.record == "intent" and point.step in turns
 
 
-class Killer:
-    """Kills an agent at each of a share of the points, once at each."""
+class Sweeper(Stop):
+    """Holds, one after the other, the agents that come to any of these points, once at each."""
 
-    def __init__(self, share: int, spared: str = "") -> None:
-        self._share, self._spared = share, spared
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(f"one of {len(keys)} points")
+        self._keys = set(keys)
+        self._turn = threading.Lock()
+        self.struck: list[Point] = []
+        self.is_on = True
+
+    def hold(self, point: Point, call: gate.Call) -> None:
+        """Called in the gate's thread: several hosts may come at once, and each has its turn."""
+        with self._turn:
+            if not self.is_on or point.key not in self._keys:
+                return
+            self._keys.discard(point.key)
+            self.struck.append(point)
+            self.call = call
+            self._go.clear()
+            self._reached.set()
+            self._go.wait(HELD)
+
+    def release(self) -> None:
+        """Let the call be answered, and the next one come."""
+        self._reached.clear()
+        super().release()
+
+
+class Killer:
+    """Kills an agent at each point that is wanted, once at each."""
+
+    def __init__(self, wants: Callable[[Point], bool]) -> None:
+        self._wants = wants
         self.killed: list[Point] = []
         self.is_on = False
 
     def meet(self, point: Point, call: gate.Call) -> None:
         """Called in the gate's thread."""
-        is_its = point.phase != self._spared and point.number % SHARES == self._share
-        if self.is_on and is_its and point.key not in {p.key for p in self.killed}:
+        is_new = point.key not in {p.key for p in self.killed}
+        if self.is_on and is_new and self._wants(point):
             self.killed.append(point)
             gate.kill(call.agent)

@@ -11,8 +11,9 @@ from tests.faults import gate
 from tests.faults.kinds import Fault
 from tests.faults.outcome import Outcome
 from tests.faults.recipes import row_named
+from tests.faults.scene import Stage, prove
 from tests.faults.stops import Stop
-from tests.faults.trial import Stage, enumerate_points, prove, run_trial
+from tests.faults.trial import enumerate_points, run_trial
 from tests.lab.console import act, say
 from tests.lab.evidence import STATE
 from tests.lab.operator import OK, PAUSED, REFUSED, fab

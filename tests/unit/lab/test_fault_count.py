@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 
 from tests.faults.count import Clock, keys_of, note_keys, read_all, read_keys, struck, sums, table
 from tests.faults.jobs import divide, seconds_of
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, SINGLE, SWEEPS
 from tests.faults.matrix import Known, Results, share, wanted_slice
 from tests.faults.outcome import Outcome
 from tests.faults.proof import apart
 from tests.faults.recipes import ROWS, row_named
-from tests.faults.trial import Stage
+from tests.faults.scene import Stage
 from tests.lab.pool import LabPool
 from tests.unit.lab.test_fault_points import RUN, tracked
 
@@ -47,10 +48,23 @@ def known_reseed(folder: Path) -> Known:
 
 def test_what_is_counted_is_what_is_run(folder: Path) -> None:
     known, part = known_reseed(folder), wanted_slice({"RECIPE": "reseed"})
-    run = [(f.kind, f.key) for f, _n, _of in part.trials(part.rows[0], known)]
+    every = replace(part, kinds=KINDS)
+    run = [(f.kind, f.key) for f, _n, _of in every.trials(part.rows[0], known)]
     counted = [(kind, key) for kind, keys in read_keys(folder)["reseed"].items() for key in keys]
     assert run == counted
     assert {kind for kind, _key in counted} == set(KINDS)
+
+
+def test_the_whole_matrix_comes_by_every_point(folder: Path) -> None:
+    known, part = known_reseed(folder), wanted_slice({"RECIPE": "reseed"})
+    trials = [fault for fault, _n, _of in part.trials(part.rows[0], known)]
+    swept = [(SWEEPS[f.kind], key) for f in trials if f.kind in SWEEPS for key in f.keys]
+    keys = read_keys(folder)["reseed"]
+    assert sorted(swept) == sorted((kind, key) for kind in SINGLE for key in keys[kind])
+    for fault in trials:
+        steps = [(key.split(":")[0], key.split(":")[1].split(" ")[0]) for key in fault.keys]
+        assert len(set(steps)) == len(steps)  # no step is struck twice in a run
+    assert len(trials) < len(swept)
 
 
 def test_a_row_that_is_counted_again_replaces_only_itself(folder: Path) -> None:
@@ -77,7 +91,8 @@ def test_a_turn_covers_a_kind_from_end_to_end() -> None:
 
 
 def test_new_ones_only(folder: Path) -> None:
-    known, part = known_reseed(folder), wanted_slice({"RECIPE": "reseed", "NEW": "1"})
+    asked = {"RECIPE": "reseed", "NEW": "1", "KIND": "agent-kill"}
+    known, part = known_reseed(folder), wanted_slice(asked)
     every = [f for f, _n, _of in part.trials(part.rows[0], known)]
     done, failed = every[2], every[3]
     written(folder, "", outcome("agent-kill", f"{done.key} (fsync /x)"),
@@ -100,14 +115,27 @@ def test_a_point_counts_once_however_it_was_asked_for(folder: Path) -> None:
     assert "struck 2 times in 2 trials (2 agent-kill), all passed" in told
 
 
-def test_points_of_a_run_that_was_killed_often_are_told_apart(folder: Path) -> None:
-    note_keys(folder, "reseed", {"agent-kill": ["h:01 a:1", "h:01 a:2", "h:01 a:3", "h:02 b:1"]})
-    many = "h:01 a:1 (x); h:01 a:3 (y); h:09 gone:1 (z)"
-    often = Outcome("reseed", "agent-kills", "reattach", "*:0", many, killed=3)
-    written(folder, "", often, outcome("agent-kill", "h:01 a:1 (x)"))
+def test_the_points_of_a_sweep_are_struck(folder: Path) -> None:
+    points = ["h:01 a:1", "h:01 a:2", "h:02 b:1", "h:02 b:2"]
+    note_keys(folder, "reseed", {"agent-kill": points, "agent-sweep": ["*:1", "*:2"]})
+    many = "h:01 a:1 (x); h:02 b:1 (y); h:09 gone:1 (z)"
+    swept = Outcome("reseed", "agent-sweep", "reattach", "*:1", many, killed=3)
+    often = Outcome("reseed", "agent-kills", "reattach", "*:0", "h:01 a:2 (x)", killed=1)
+    written(folder, "", swept, often, outcome("agent-kill", "h:01 a:1 (x)"))
     told = next(line for line in sums(folder) if line.startswith("reseed: "))
-    assert "(1 of 4 agent-kill, and 1 more of agent-kill in one run with others)" in told
-    assert "struck 4 times in 2 trials" in told
+    assert "2 of 4 points (2 of 4 agent-kill)" in told
+    assert "struck 5 times in 3 trials" in told
+
+
+def test_a_sweep_is_done_where_all_its_points_are(folder: Path) -> None:
+    asked = {"RECIPE": "reseed", "NEW": "1", "KIND": "ssh-sweep"}
+    known, part = known_reseed(folder), wanted_slice(asked)
+    ((sweep, _n, _of),) = part.trials(part.rows[0], known)
+    *most, last = sweep.keys
+    written(folder, "", *(outcome("ssh-cut", f"{key} (fsync /x)") for key in most))
+    assert list(part.trials(part.rows[0], known))
+    written(folder, "", outcome("ssh-cut", f"{last} (fsync /x)"))
+    assert not list(part.trials(part.rows[0], known))
 
 
 def test_the_page_says_what_did_not_pass_and_what_was_not_tried(folder: Path) -> None:
@@ -123,18 +151,22 @@ def test_the_page_says_what_did_not_pass_and_what_was_not_tried(folder: Path) ->
 
 
 def test_the_table_estimates_by_medians(folder: Path) -> None:
-    keys: dict[str, Any] = {"reseed": {"agent-kill": ["a", "b", "c"], "ssh-cut": ["d"]}}
+    keys: dict[str, Any] = {
+        "reseed": {"agent-kill": ["a", "b", "c"], "ssh-cut": ["d"], "agent-sweep": ["*:1", "*:2"]}
+    }
     times = (
-        outcome("agent-kill", "a", seconds=3600.0),
-        outcome("agent-kill", "b", seconds=7200.0),
-        outcome("agent-kill", "x", seconds=7200.0),
+        outcome("agent-kill", "a", seconds=10.0),
+        outcome("agent-kill", "b", seconds=10.0),
+        Outcome("reseed", "agent-sweep", "reattach", "*:1", "z (fsync x)", seconds=3600.0),
+        Outcome("reseed", "agent-sweep", "reattach", "*:8", "z (fsync x)", seconds=7200.0),
+        Outcome("reseed", "agent-sweep", "reattach", "*:9", "z (fsync x)", seconds=7200.0),
         outcome("agent-kill", "y", "failed", seconds=1.0),
     )
     written(folder, "", *times)
     lines = list(table(keys, read_all(folder), ["reseed"]))
-    assert lines[1].split() == ["reseed", "2/3", "0/0", "0/1", "0/0", "0/0", "0/0", "2/4", "8.0"]
+    assert lines[1].split() == ["reseed", "2/3", "0/0", "0/1", "0/0", "0/0", "0/0", "2/4", "4.0"]
     assert lines[-1].split()[0] == "all"
-    assert lines[-1].split()[-2:] == ["2/4", "8.0"]
+    assert lines[-1].split()[-2:] == ["2/4", "4.0"]
 
 
 def test_jobs_share_the_hours() -> None:
