@@ -69,7 +69,7 @@ lab-reach: .venv/ready lab
 bench: .venv/ready lab
 	@$(PY) -m tests.lab enclose -- $(PY) -m bench $(PART)
 
-# Kills, cuts and power losses at every point of every recipe: hours. A part: make faults
+# Kills, cuts and power losses at every point of every recipe, in sweeps: hours. A part: make faults
 # RECIPE=reseed KIND=agent-kill FROM=1 TO=20 (or EVERY=10). COUNT=1: only how many there are.
 # TURNS=32 MINUTES=60 NEW=1: evenly over all of it, for an hour. docs/faults.md says more.
 # JOBS=3: that many labs at once.
