@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
+from coordinator import tasks
 from coordinator.command import CHANGING, LOOKING, ON_THE_API, command
 from coordinator.rest import rest_of
-from coordinator.tasks import backup_master as backups
-from coordinator.tasks import bundle as bundles
-from coordinator.tasks import carried as consoles
-from coordinator.tasks import (
-    certificates,
-    look,
-    machines,
-    master_restore,
-    members,
-    plan_files,
-    rescue,
-    timer,
-    unfinished,
-)
-from coordinator.tasks import dcos as mesos
-from coordinator.tasks import restore as restoring
-from coordinator.tasks import retire_master as retiring
-from coordinator.tasks import settings as view
-from coordinator.tasks import snapshot as snapshots
 from coordinator.tasks.common import Options
 
 
 @command(*LOOKING)
 def survey(options: Options) -> None:
     """Show what is on every host; changes nothing."""
-    look.survey(options)
+    tasks.look.survey(options)
 
 
 @command(*LOOKING, host="the host to show (default: all)")
 def settings(options: Options, host: str | None = None) -> None:
     """Show what etcd will run with, and where each value comes from."""
-    view.settings(options, host or "")
+    tasks.settings.settings(options, host or "")
 
 
 @command("lost", *LOOKING)
 def diagnose(options: Options) -> None:
     """Say what state the cluster and each member is in, and what fits; changes nothing."""
-    look.diagnose(options)
+    tasks.look.diagnose(options)
 
 
 @command(
@@ -50,7 +32,7 @@ def diagnose(options: Options) -> None:
 )  # fmt: skip
 def plan(options: Options, host: str | None = None, save: str = "") -> None:
     """Show the plan that a rescue would carry out; changes nothing."""
-    rescue.plan(options, host or "", save)
+    tasks.rescue.plan(options, host or "", save)
 
 
 @command(
@@ -58,19 +40,19 @@ def plan(options: Options, host: str | None = None, save: str = "") -> None:
 )
 def apply(options: Options, file: str) -> None:
     """Carry out the plan in FILE, if it fits what the hosts are like now."""
-    plan_files.apply(options, file)
+    tasks.plan_files.apply(options, file)
 
 
 @command("lost", "unattended", *ON_THE_API, *CHANGING, host="the node to rescue")
 def rescue_node(options: Options, host: str) -> None:
     """Bring HOST's etcd member back to health, or refuse and say what would."""
-    rescue.rescue_node(options, host)
+    tasks.rescue.rescue_node(options, host)
 
 
 @command("lost", "accept", "in_manifest", "unattended", *ON_THE_API, *CHANGING)
 def rescue_quorum(options: Options) -> None:
     """Bring a cluster that lost its quorum back from its best survivor, and rejoin the others."""
-    rescue.rescue_quorum(options)
+    tasks.rescue.rescue_quorum(options)
 
 
 @command(
@@ -80,7 +62,7 @@ def rescue_quorum(options: Options) -> None:
 )
 def remove_member(options: Options, name: str, inventory: str = "") -> None:
     """Remove the member NAME, whose host is gone for good; the cluster stays smaller."""
-    rescue.remove_member(options, name, inventory)
+    tasks.rescue.remove_member(options, name, inventory)
 
 
 @command(
@@ -95,7 +77,7 @@ def retire_master(
     keep_etcd: bool = False,
 ) -> None:  # fmt: skip
     """Take a master of OpenShift 3.11 out: load balancer, node, API, etcd and inventory."""
-    retiring.retire_master(options, host, lb, inventory, few, keep_etcd)
+    tasks.retire_master.retire_master(options, host, lb, inventory, few, keep_etcd)
 
 
 @command(
@@ -125,35 +107,35 @@ def restore(
     other_cluster: bool = False,
 ) -> None:
     """Restore a snapshot: on one host that the others then join, or on all at once."""
-    asked = restoring.Asked(
+    asked = tasks.restore.Asked(
         file, all_nodes, on, discard_current, not no_rehearsal, no_hash_ok, at_least, also, tool,
         other_cluster,
     )  # fmt: skip
-    restoring.restore(options, asked)
+    tasks.restore.restore(options, asked)
 
 
 @command(*ON_THE_API, *CHANGING, node="the node, its member, or its machine")
 def replace_machine(options: Options, node: str) -> None:
     """Replace the dead machine under an OpenShift 4 control-plane node, and bring etcd to it."""
-    machines.replace_node_machine(options, node)
+    tasks.machines.replace_node_machine(options, node)
 
 
 @command(*CHANGING, host="the host whose certificates are all made anew")
 def renew_certificates(options: Options, host: str | None = None) -> None:
     """Make etcd's certificates anew: all on HOST, or all that will not do on any host."""
-    certificates.renew_certificates(options, host or "")
+    tasks.certificates.renew_certificates(options, host or "")
 
 
 @command(*CHANGING, keep="how many of the newest revisions stay as history (default: 1000)")
 def clear_alarm(options: Options, keep: str = "") -> None:
     """Make space in etcd, prove it, and take the alarm NOSPACE back."""
-    certificates.clear_alarm(options, keep)
+    tasks.certificates.clear_alarm(options, keep)
 
 
 @command(*LOOKING, host="the host to run it on (default: one that serves)")
 def etcdctl(options: Options, host: str | None = None) -> None:
     """Run the node's own etcdctl: fab etcdctl [HOST] -- member list."""
-    members.etcdctl(options, host or "", rest_of())
+    tasks.members.etcdctl(options, host or "", rest_of())
 
 
 @command(
@@ -165,7 +147,7 @@ def join_command(
     options: Options, host: str | None = None, through: str = "", run: bool = False
 ) -> None:
     """Print, or run, the kubeadm join of a whole control-plane host; it holds secrets."""
-    members.join_command(options, host or "", through, run)
+    tasks.members.join_command(options, host or "", through, run)
 
 
 @command(
@@ -174,13 +156,13 @@ def join_command(
 )  # fmt: skip
 def resume(options: Options, drop: tuple[str, ...], plan: str | None = None) -> None:
     """Go on with an unfinished plan, from what the hosts and their journals say."""
-    unfinished.resume(options, plan or "", drop)
+    tasks.unfinished.resume(options, plan or "", drop)
 
 
 @command("yes", *LOOKING, plan="the plan's ID or its beginning")
 def rollback(options: Options, plan: str | None = None) -> None:
     """Take an unfinished plan back, up to its point of no return."""
-    unfinished.rollback(options, plan or "")
+    tasks.unfinished.rollback(options, plan or "")
 
 
 @command(
@@ -193,7 +175,7 @@ def snapshot(
     options: Options, host: str | None = None, to: str = "backups", keep: bool = False
 ) -> None:
     """Take a snapshot, certificates, manifests and all, and bring it here as one set."""
-    snapshots.snapshot(options, host or "", to, keep)
+    tasks.snapshot.snapshot(options, host or "", to, keep)
 
 
 @command(
@@ -209,8 +191,8 @@ def backup_master(
     archive: bool = False, encrypt_to: str = "",
 ) -> None:  # fmt: skip
     """Back a master up on itself, in its platform's own layout, and verify it."""
-    asked = backups.Asked(folder, to, archive, encrypt_to)
-    backups.backup_master(options, host or "", asked)
+    asked = tasks.backup_master.Asked(folder, to, archive, encrypt_to)
+    tasks.backup_master.backup_master(options, host or "", asked)
 
 
 @command(
@@ -219,7 +201,7 @@ def backup_master(
 )  # fmt: skip
 def verify_backup(options: Options, file: str, identity: str = "") -> None:
     """Prove that a master's backup is whole, or name what is not as it was."""
-    master_restore.verify_backup(options, file, identity)
+    tasks.master_restore.verify_backup(options, file, identity)
 
 
 @command(
@@ -235,7 +217,7 @@ def restore_master_files(
     other_machine: bool = False,
 ) -> None:  # fmt: skip
     """Put chosen files of a master's backup back (OpenShift 3.11), with a diff first."""
-    master_restore.restore_master_files(options, file, host, path, identity, other_machine)
+    tasks.master_restore.restore_master_files(options, file, host, path, identity, other_machine)
 
 
 @command(
@@ -245,7 +227,7 @@ def restore_master_files(
 )
 def verify_snapshot(options: Options, file: str, no_hash_ok: bool = False) -> None:
     """Prove that a snapshot or a backup set is whole, or say where it is damaged."""
-    snapshots.verify_snapshot(options, file, no_hash_ok)
+    tasks.snapshot.verify_snapshot(options, file, no_hash_ok)
 
 
 @command(
@@ -256,7 +238,7 @@ def verify_snapshot(options: Options, file: str, no_hash_ok: bool = False) -> No
 )
 def rehearse(options: Options, file: str, on: str = "", no_hash_ok: bool = False) -> None:
     """Restore a snapshot into a scratch etcd, and say what it holds; nothing else is touched."""
-    snapshots.rehearse(options, file, on, no_hash_ok)
+    tasks.snapshot.rehearse(options, file, on, no_hash_ok)
 
 
 @command(
@@ -287,25 +269,25 @@ def install_timer(
         "every": every, "random_delay": random_delay, "keep": keep, "keep_days": keep_days,
         "keep_bytes": keep_bytes, "min_free": min_free, "metrics": metrics,
     }  # fmt: skip
-    timer.install_timer(options, host or "", timer.schedule_from(words), first)
+    tasks.timer.install_timer(options, host or "", tasks.timer.schedule_from(words), first)
 
 
 @command(*CHANGING, host="the host to take it off (default: all)")
 def remove_timer(options: Options, host: str | None = None) -> None:
     """Take the snapshot timer off the hosts; the snapshots stay."""
-    timer.remove_timer(options, host or "")
+    tasks.timer.remove_timer(options, host or "")
 
 
 @command(*LOOKING, host="the host to ask (default: all)")
 def timer_status(options: Options, host: str | None = None) -> None:
     """Say when each host takes its next snapshot, and what it has."""
-    timer.timer_status(options, host or "")
+    tasks.timer.timer_status(options, host or "")
 
 
 @command("lost", "output", service="the service's name (default: kubernetes)")
 def dcos_diagnose(options: Options, service: str = "kubernetes") -> None:
     """Say what state a DC/OS Kubernetes service's etcd is in, and what fits; changes nothing."""
-    mesos.diagnose(options, service)
+    tasks.dcos.diagnose(options, service)
 
 
 @command(
@@ -318,7 +300,7 @@ def dcos_snapshot(
     options: Options, service: str = "kubernetes", pod: str = "", to: str = "backups"
 ) -> None:
     """Bring a verified snapshot of a DC/OS Kubernetes service's etcd here."""
-    mesos.snapshot(options, service, pod, to)
+    tasks.dcos.snapshot(options, service, pod, to)
 
 
 @command(
@@ -352,11 +334,11 @@ def dcos_rescue(
     aws_as_arguments: bool = False,
 ) -> None:
     """Do what the state of a DC/OS Kubernetes service asks, or refuse and say what would."""
-    asked = mesos.Asked(
+    asked = tasks.dcos.Asked(
         service, remedy, pod, bucket, region, backup_name, options_file, to, timeout, again,
         no_snapshot, aws_as_arguments,
     )  # fmt: skip
-    mesos.rescue(options, asked)
+    tasks.dcos.rescue(options, asked)
 
 
 @command(
@@ -374,12 +356,12 @@ def bundle(
     sign: str = "",
 ) -> None:
     """Make one archive with everything for a machine without a network."""
-    bundles.bundle(options, to, sign, python, machine)
+    tasks.bundle.bundle(options, to, sign, python, machine)
 
 
 def _import(options: Options, place: str) -> None:
     """Take what consoles wrote and somebody carried here; diagnose, journal and resume know it."""
-    consoles.import_files(options, place)
+    tasks.carried.import_files(options, place)
 
 
 _import.__name__ = "import"  # which no function may be called
@@ -391,4 +373,4 @@ take = command("cluster", "output", place="a file carried-HOST.json, or the dire
 @command(*LOOKING, plan="the plan's ID or its beginning")
 def journal(options: Options, plan: str | None = None) -> None:
     """List the plans in all hosts' journals, or show what was done by one."""
-    look.journal(options, plan or "")
+    tasks.look.journal(options, plan or "")

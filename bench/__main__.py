@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import delivery, fanout, memory, quorum, restore, snapshots
+from bench import again, delivery, fanout, memory, quorum, restore, snapshots
 from bench.figures import Figure, table, write_json
 from coordinator.agent_file import build_agent
 from tests.lab.kubelet.timing import MEASURED
@@ -21,6 +21,11 @@ def _rescues() -> tuple[list[Figure], str]:
         figures, parts = quorum.measure(lab)
         lab.reset()
         return figures + delivery.measure(lab), parts
+
+
+def _again() -> tuple[list[Figure], str]:
+    with Lab.start(hosts=3) as lab:
+        return again.measure(lab), ""
 
 
 def _fanout() -> tuple[list[Figure], str]:
@@ -46,6 +51,7 @@ def _restore() -> tuple[list[Figure], str]:
 
 PARTS: dict[str, Callable[[], tuple[list[Figure], str]]] = {
     "rescues": _rescues,
+    "again": _again,
     "fanout": _fanout,
     "memory": _memory,
     "snapshots": _snapshots,

@@ -126,14 +126,6 @@ def _to_end(ctx: Context, journal: Journal, options: Options) -> None:
 # ---- resume, rollback, journal -------------------------------------------------------------------
 
 
-def is_ours(options: Options, plan_id: str) -> bool:
-    """True where `resume` or `rollback` means a plan of this machine's, and none of hosts'."""
-    if plan_id:
-        return state.knows(plan_id)
-    says_hosts = options.hosts or options.cluster or options.hosts_from
-    return not says_hosts and not Path("cluster.yaml").is_file() and state.has_open_plan()
-
-
 def resume(options: Options, plan_id: str) -> None:
     """Go on with a plan: what is done stays done, what was interrupted is looked at first."""
     _require_format(options)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from agent.errors import UsageError
-from coordinator import report
-from coordinator.tasks import carried, dcos
+from coordinator import report, tasks
+from coordinator.tasks import carried
 from coordinator.tasks.common import Options, looking
+from coordinator.tasks.open_plans import is_of_dcos
 
 
 def survey(options: Options) -> None:
@@ -26,8 +27,8 @@ def diagnose(options: Options) -> None:
 
 def journal(options: Options, plan_id: str = "") -> None:
     """List the plans in all hosts' journals, or show the records of one."""
-    if dcos.is_ours(options, plan_id):
-        ours = dcos.journal_rows(plan_id)
+    if is_of_dcos(options, plan_id):
+        ours = tasks.dcos.journal_rows(plan_id)
         report.emit(
             ours, options.output, report.records_table if plan_id else report.journals_table
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from agent.diagnosis.cluster import diagnose
 from agent.errors import Locked, UsageError
@@ -14,10 +15,19 @@ from agent.model.holding import damaged_journal, not_finished
 from agent.model.plan import Plan, plan_from_plain
 from agent.model.signed import Signed
 from coordinator.carried_store import of_silent
+from coordinator.dcos import state
 from coordinator.sequencer import Sequencer
-from coordinator.tasks.common import Looked
+from coordinator.tasks.common import Looked, Options
 
 _CLOSED = ("complete", "rolled-back")
+
+
+def is_of_dcos(options: Options, plan_id: str) -> bool:
+    """True where a plan of this machine's is meant, of a DC/OS service, and none of hosts'."""
+    if plan_id:
+        return state.knows(plan_id)
+    says_hosts = options.hosts or options.cluster or options.hosts_from
+    return not says_hosts and not Path("cluster.yaml").is_file() and state.has_open_plan()
 
 
 def refuse_open_plans(looked: Looked) -> None:

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from agent.errors import UsageError
 from agent.model.holding import damaged_journal
 from agent.model.plan import Plan, plan_from_plain
-from coordinator import inventory_edit, report
+from coordinator import inventory_edit, report, tasks
 from coordinator.console import confirm
 from coordinator.sequencer import Sequencer
-from coordinator.tasks import carried, dcos
+from coordinator.tasks import carried
 from coordinator.tasks.common import Looked, Options, looking
 from coordinator.tasks.doing import run_to_end
 from coordinator.tasks.inventories import finish_inventories
-from coordinator.tasks.open_plans import stored_signature, tell_of_holders
+from coordinator.tasks.open_plans import is_of_dcos, stored_signature, tell_of_holders
 
 
 def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> None:
     """Go on with an unfinished plan: the hosts are looked at again, then what is left is done."""
-    if dcos.is_ours(options, plan_id):
-        dcos.resume(options, plan_id)
+    if is_of_dcos(options, plan_id):
+        tasks.dcos.resume(options, plan_id)
         return
     with looking(options) as looked:
         plan = _stored_plan(looked, plan_id)
@@ -44,8 +44,8 @@ def resume(options: Options, plan_id: str = "", drop: Sequence[str] = ()) -> Non
 
 def rollback(options: Options, plan_id: str = "") -> None:
     """Take an unfinished plan back, up to the point of no return."""
-    if dcos.is_ours(options, plan_id):
-        dcos.rollback(options, plan_id)
+    if is_of_dcos(options, plan_id):
+        tasks.dcos.rollback(options, plan_id)
         return
     with looking(options) as looked:
         plan = _stored_plan(looked, plan_id)
