@@ -41,7 +41,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = _parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        args = _parser(words[-1:] == ["session"]).parse_args(words)
         require_root(args.root)
         with join() if args.held else nullcontext():
             return int(args.run(args, Host(args.root)) or 0)
@@ -74,7 +75,8 @@ def _print_error(error: RescueError) -> None:
             print(labelled(label, console_words(text), sys.stderr.isatty()), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(is_session: bool = False) -> argparse.ArgumentParser:
+    """Of all verbs; of `session` alone where a coordinator waits: the others take their time."""
     parser = argparse.ArgumentParser(prog="rescue-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=f"rescue-agent {__version__}")
     parser.add_argument(
@@ -83,11 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verb = verbs.add_parser("session", help="answer a coordinator over stdin and stdout")
+    verb.set_defaults(run=_session)
+    if is_session:
+        return parser
     verb = verbs.add_parser("unattended")  # of use to a unit of systemd alone, so without help
     verb.set_defaults(run=_unattended)
     verb.add_argument("plan")
-    verb = verbs.add_parser("session", help="answer a coordinator over stdin and stdout")
-    verb.set_defaults(run=_session)
     verb = verbs.add_parser(
         "hold", help="keep a debug pod for as long as a coordinator works in it"
     )
