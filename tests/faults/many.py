@@ -47,9 +47,16 @@ def _kill_again_and_again(
 def _run_killed(
     found: Scene, reference: dict[str, Any] | None, outcome: Outcome, killer: Killer
 ) -> None:
-    killer.is_on = True
+    killer.is_on, before = True, -1
     ended = found.row.start().end()
     outcome.way = f"by the same run ({ended.code}); "
+    while ended.code != OK and len(killer.killed) > before:  # a delivery is not begun again
+        before = len(killer.killed)
+        ended = found.row.resume()
+        outcome.way += f"resume ({ended.code}); "
+        if NOTHING_OPEN in ended.err:
+            ended = found.row.start().end()
+            outcome.way += f"the command again ({ended.code}); "
     if ended.code != OK:
         go_on(found, outcome)
     _prove_all(found, reference, outcome)
