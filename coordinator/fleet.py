@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.diagnosis import signs
 from agent.diagnosis.matching import distinct
 from agent.diagnosis.witness import choose
 from agent.errors import Locked, RescueError, Unreachable
@@ -30,6 +29,7 @@ from coordinator.connection import Access, resolve
 from coordinator.delivery import open_channel
 from coordinator.hosts import HostSpec
 from coordinator.inventory import hosts_from_members, probe_ports
+from coordinator.second_look import ATTEMPT_LOOKS, ATTEMPT_PAUSE, attempting, doubtful
 from coordinator.transfer import Way
 
 _PORTS = (22, 2379, 2380)
@@ -174,8 +174,13 @@ class Fleet:
             new = self._discover(found, found)
             found.update(self._survey(new))
             found.update(self._survey(self._discover({host: found[host] for host in new}, found)))
-        # A member that runs and yet missed a quick look, while the quorum serves: look patiently.
-        found.update(self._survey(_doubtful(found), deep=True))
+        found.update(self._survey(doubtful(found), deep=True))
+        for _ in range(ATTEMPT_LOOKS):
+            again = attempting(found)
+            if not again:
+                break
+            time.sleep(ATTEMPT_PAUSE)
+            found.update(self._survey(again))
         missing = [o for o in found.values() if o.survey is None]
         if missing:
             seen = self._sight(missing, [h for h, o in found.items() if o.survey])
@@ -365,18 +370,3 @@ def _unseen(host: str, address: str, error: RescueError) -> Observation:
     told = "; ".join(part for part in (error.seen, error.why) if part)
     told = " ".join(told.removeprefix(f"{host}: ").split())
     return Observation(host, address, error=told, next=" ".join(error.next.split()))
-
-
-def _doubtful(found: Mapping[str, Observation]) -> list[str]:
-    """Hosts whose etcd runs and missed a question, while a quorum serves.
-
-    A read through the quorum may have come back in time and the status not: that is no answer yet.
-    """
-    surveys = {host: o.survey for host, o in found.items() if o.survey}
-    if not any(s.online and s.online.linearizable for s in surveys.values()):
-        return []
-    return [
-        host
-        for host, survey in surveys.items()
-        if not signs.serves(survey) and any(not p.scratch for p in survey.processes)
-    ]

@@ -14,6 +14,9 @@ FIXABLE = frozenset(
     {"config", "certificate", "disk", "permission", "resource", "network", "clock", "image"}
 )
 
+ATTEMPT_SECONDS = 5.0
+"""An etcd that cannot start has ended by then, on a slow disk too."""
+
 _LOOKED = "the files on the host"
 
 # The most telling kind first; kinds that are not named here come last.
@@ -152,6 +155,19 @@ def is_looping(survey: Survey) -> bool:
     if last.state == "running":  # peers that cannot be dialled end no etcd
         return restarted and any(cause.kind != "network" for cause in causes(survey))
     return restarted and (has_cause or not survey.causes)
+
+
+def is_attempting(survey: Survey) -> bool:
+    """True if an etcd that keeps ending was caught in the first seconds of one more attempt.
+
+    Its log says nothing yet of how this one will end, so it looks like one that only waits.
+    """
+    age = survey.time - started(survey)
+    if answers(survey) or not runs(survey) or not started(survey) or age > ATTEMPT_SECONDS:
+        return False
+    last = newest(survey)
+    restarted = _is_retried(survey) if survey.unit is not None else bool(last and last.attempt)
+    return restarted and any(cause.kind not in ("quorum", "network") for cause in survey.causes)
 
 
 def is_waiting(survey: Survey) -> bool:

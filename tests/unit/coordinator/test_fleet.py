@@ -9,7 +9,7 @@ import pytest
 from agent.model.facts import Observation
 from coordinator.agent_file import AgentFile
 from coordinator.connection import Access
-from coordinator.fleet import Fleet, _doubtful
+from coordinator.fleet import Fleet
 from coordinator.hosts import HostSpec
 from tests.unit.builders import Lab
 
@@ -62,22 +62,3 @@ def test_without_a_plan_both_names_stay_and_each_machine_is_locked_once() -> Non
     # No inventory names the third one; the member list does.
     assert fleet.to_lock([]) == ["master-1", "10.0.0.2", "master-3"]
     assert fleet.to_lock(["10.0.0.1"]) == ["10.0.0.1", "10.0.0.2", "master-3"]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "doubtful"),
-    [
-        ({}, {}, []),
-        ({}, {"linearizable": False}, ["master-2"]),
-        ({}, {"answers": False, "linearizable": False}, ["master-2"]),
-        ({"answers": False}, {}, ["master-1"]),  # the read came back in time, the status did not
-        ({"linearizable": False}, {"linearizable": False}, []),  # nobody serves: that is no doubt
-    ],
-)
-def test_who_missed_a_question_while_the_quorum_serves_is_looked_at_again(
-    first: dict[str, bool], second: dict[str, bool], doubtful: list[str]
-) -> None:
-    seen = [
-        LAB.healthy(n, online=LAB.online(n, **given)) for n, given in enumerate((first, second))
-    ]
-    assert _doubtful({o.host: o for o in [*seen, LAB.stopped(2)]}) == doubtful
