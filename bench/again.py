@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-
+from bench.commands import timed_fab
 from bench.figures import RUNS, Figure
 from tests.lab.faults import crash_loop, rescue
 from tests.lab.lab import Lab
 from tests.lab.operator import OK
-from tests.lab.paths import REPO_DIR
 
 HOST = "master-1"
 
@@ -25,12 +22,7 @@ def measure(lab: Lab) -> list[Figure]:
 
 def _again() -> float:
     words = ["-H", "master-0", "rescue-node", HOST, "--yes"]
-    start = time.monotonic()
-    done = subprocess.run(
-        [str(REPO_DIR / ".venv/bin/fab"), *words],
-        cwd=REPO_DIR, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    took = time.monotonic() - start
-    if "nothing to do" not in done.stderr:
-        raise RuntimeError(done.stderr)
+    took, told = timed_fab(words)
+    if "nothing to do" not in told:
+        raise RuntimeError(told)
     return took

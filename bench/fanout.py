@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.commands import timed_fab
 from bench.figures import Figure, interleaved, ratio
 from coordinator.agent_file import build_agent
 from coordinator.connection import Access
 from coordinator.fleet import Fleet
 from coordinator.hosts import HostSpec
 from tests.lab.lab import Lab
-from tests.lab.paths import REPO_DIR
 
 HOSTS = 7
 RUNS = 7
@@ -52,14 +51,9 @@ def _command(names: Sequence[str]) -> float:
         inventory.write_text("hosts:\n" + "".join(f"  - {name}\n" for name in names))
         words = ["survey", "--cluster", str(inventory), "--output", "json"]
         build_agent()
-        start = time.monotonic()
-        done = subprocess.run(
-            [str(REPO_DIR / ".venv/bin/fab"), *words],
-            cwd=REPO_DIR, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        took = time.monotonic() - start
-    if f"surveyed {len(names)} of {len(names)} hosts" not in done.stderr:
-        raise RuntimeError(f"not all were surveyed: {done.stderr}")
+        took, told = timed_fab(words)
+    if f"surveyed {len(names)} of {len(names)} hosts" not in told:
+        raise RuntimeError(f"not all were surveyed: {told}")
     return took
 
 
