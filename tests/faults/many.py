@@ -13,13 +13,12 @@ from tests.faults.scene import (
     NOTHING_OPEN,
     Scene,
     prove,
-    prove_again,
-    prove_like,
+    prove_all,
     prove_restored,
     prove_revived,
 )
 from tests.faults.stops import Killer, LastMoment, Sweeper
-from tests.faults.ways import begin_again, go_on, missed
+from tests.faults.ways import begin_again, go_on, run_to
 from tests.lab.operator import OK
 
 Trial = Callable[[Scene, Fault, "dict[str, Any] | None", Outcome], None]
@@ -59,7 +58,7 @@ def _run_killed(
             outcome.way += f"the command again ({ended.code}); "
     if ended.code != OK:
         go_on(found, outcome)
-    _prove_all(found, reference, outcome)
+    prove_all(found, reference, outcome)
     _tell(outcome, killer.killed)
     assert outcome.killed
 
@@ -71,11 +70,8 @@ def _kill_the_way_back(
     share = _share_of(fault)
     found.killer = Killer(lambda point: point.number % SHARES == share)
     stop = LastMoment(found.track)
-    found.stops.append(stop)
-    run = found.row.start()
-    call = stop.wait(run)
+    run, call = run_to(found, stop, outcome)
     if call is None:
-        missed(run, outcome)
         return
     run.kill()
     gate.kill(call.agent)
@@ -121,15 +117,9 @@ def _strike_in_every_step(
     outcome.way = f"by {'the same run' if fault.how == 'reattach' else 'resumes'} ({ended.code}); "
     if ended.code != OK:
         go_on(found, outcome)
-    _prove_all(found, reference, outcome)
+    prove_all(found, reference, outcome)
     _tell(outcome, sweeper.struck)
     assert outcome.killed
-
-
-def _prove_all(found: Scene, reference: dict[str, Any] | None, outcome: Outcome) -> None:
-    prove(found)
-    prove_like(found, reference)
-    prove_again(found, outcome)
 
 
 def _tell(outcome: Outcome, struck: list[Point]) -> None:

@@ -148,6 +148,13 @@ def prove(found: Scene) -> None:
     require_one_flagged(found.lab, found.track.flagged)
 
 
+def prove_all(found: Scene, reference: dict[str, Any] | None, outcome: Outcome) -> None:
+    """All that must hold at the end, compared with an undisturbed run where there was one."""
+    prove(found)
+    prove_like(found, reference)
+    prove_again(found, outcome)
+
+
 def require_definitions(found: Scene) -> None:
     """In every watched directory is what has to be there, and nothing else."""
     for name, host in found.lab.hosts.items():

@@ -15,12 +15,11 @@ from tests.faults.scene import (
     Stage,
     marks,
     prove,
-    prove_again,
-    prove_like,
+    prove_all,
     prove_revived,
 )
 from tests.faults.stops import Stop
-from tests.faults.ways import begin_again, finish, missed
+from tests.faults.ways import begin_again, finish, run_to
 from tests.lab.faults import PASSING
 from tests.lab.operator import OK, PAUSED
 
@@ -68,11 +67,8 @@ def _run_once(stage: Stage, row: Row, fault: Fault, reference: dict[str, Any] | 
 
 def _try(found: Scene, fault: Fault, reference: dict[str, Any] | None, outcome: Outcome) -> None:
     stop = Stop(fault.key)
-    found.stops.append(stop)
-    run = found.row.start()
-    call = stop.wait(run)
+    run, call = run_to(found, stop, outcome)
     if call is None:
-        missed(run, outcome)
         return
     outcome.label = stop.label
     healed = strike(found.lab, fault, call, run)
@@ -85,6 +81,4 @@ def _try(found: Scene, fault: Fault, reference: dict[str, Any] | None, outcome: 
         return
     if is_restored:
         begin_again(found, outcome)
-    prove(found)
-    prove_like(found, reference)
-    prove_again(found, outcome)
+    prove_all(found, reference, outcome)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from tests.faults import gate
 from tests.faults.kinds import Fault
 from tests.faults.outcome import Outcome
 from tests.faults.scene import NOTHING_OPEN, Scene, prove_restored
+from tests.faults.stops import Stop
 from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running
 
 
@@ -56,7 +58,12 @@ def go_on(found: Scene, outcome: Outcome) -> None:
         found.row.resume().expect(OK)
 
 
-def missed(run: Running, outcome: Outcome) -> None:
-    """The run came by no such point: what it said is the outcome."""
-    ended = run.end()
-    outcome.outcome, outcome.note = "missed", f"exit code {ended.code}: {ended.err[-1500:]}"
+def run_to(found: Scene, stop: Stop, outcome: Outcome) -> tuple[Running, gate.Call | None]:
+    """The operator's command, held at a point; none if it came by no such: what it said is told."""
+    found.stops.append(stop)
+    run = found.row.start()
+    call = stop.wait(run)
+    if call is None:
+        ended = run.end()
+        outcome.outcome, outcome.note = "missed", f"exit code {ended.code}: {ended.err[-1500:]}"
+    return run, call
