@@ -227,11 +227,7 @@ SPLIT_NEXT = (
 
 def _unknown_next(diagnosis: Diagnosis) -> str:
     steps = [f"{m.host}: {remedy(m)}" for m in diagnosis.members if is_fixable(m)]
-    steps += [
-        f"make SSH to {m.host} work"
-        for m in diagnosis.members
-        if m.state is MemberState.UNREACHABLE
-    ]
-    is_hidden = any(m.state is MemberState.UNREACHABLE for m in diagnosis.members)
+    hidden = [m.host for m in diagnosis.members if m.state is MemberState.UNREACHABLE]
+    steps += [f"make SSH to {host} work" for host in hidden]
     # Where all was seen, a member may have been caught in one of its attempts to start.
-    return "; ".join([*steps, f"{'' if is_hidden else 'wait a minute, '}then: fab diagnose"])
+    return "; ".join([*steps, f"{'' if hidden else 'wait a minute, '}then: fab diagnose"])
