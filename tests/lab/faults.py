@@ -131,7 +131,11 @@ def wait_for_diagnosis(
         found.update(fab("diagnose", hosts=hosts).expect(0).result)
         return fits(found)
 
-    wait_until(is_so, 40, what)
+    try:
+        wait_until(is_so, 40, what)
+    except TimeoutError as error:
+        told = {key: found[key] for key in ("state", "target", "recipe", "warnings")}
+        raise TimeoutError(f"{error}; the last diagnosis: {told}") from error
     return found
 
 

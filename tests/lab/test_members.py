@@ -11,7 +11,7 @@ import pytest
 from tests.lab import kubeadm_standin as kubeadm
 from tests.lab.etcd_client import EtcdUnavailable
 from tests.lab.evidence import STATE, require_one_cluster, seed_keys
-from tests.lab.faults import ids, remove_by_hand, rescue, wait_for_diagnosis
+from tests.lab.faults import ids, lead, remove_by_hand, rescue, wait_for_diagnosis
 from tests.lab.host import Host, wait_until
 from tests.lab.lab import Lab
 from tests.lab.operator import OK, REFUSED, USAGE, Ended, fab, start_fab
@@ -126,6 +126,7 @@ def check_no_space(lab: Lab, keys: dict[str, bytes]) -> None:
 
 def check_joining_afterwards(lab: Lab, keys: dict[str, bytes]) -> None:
     """A member that joins is sent the log of the full time; the alarm does not come with it."""
+    lead(lab, "master-0")  # and go on remembering what master-2 has confirmed
     lab.hosts["master-2"].wipe_etcd()
     wait_for_diagnosis(lambda d: d["target"] == "master-2", "the wiped member to be seen")
     ended = rescue("master-2", through="master-0").expect(OK)

@@ -23,6 +23,7 @@ from tests.lab.evidence import (
     tree,
     wait_for_keys,
 )
+from tests.lab.faults import lead
 from tests.lab.host import Host, wait_until
 from tests.lab.kubelet.timing import KubeletTiming
 from tests.lab.lab import Lab
@@ -136,15 +137,6 @@ def end_etcd(host: Host) -> None:
     old = set(host.etcd_pids())
     host.stop_etcd_kill9()
     wait_until(lambda: not old & set(host.etcd_pids()), 5, "etcd's end")
-
-
-def lead(lab: Lab, name: str) -> None:
-    """Make a member the leader."""
-    ids = {m.name: m.id for m in lab.members(name)}
-    leader = int(lab.client(name).status()["leader"])
-    if leader != ids[name]:
-        old = next(n for n, member in ids.items() if member == leader)
-        lab.etcdctl(old, "move-leader", f"{ids[name]:x}")
 
 
 def steps(plan: Any, action: str) -> list[str]:
