@@ -32,7 +32,7 @@ _NEVER_PARALLEL = frozenset(
 def check_plan(plan: Plan, cluster: Cluster) -> tuple[str, ...]:
     """What the plan breaks, in words; empty for a sound one."""
     scene = scene_of(plan, cluster)
-    found = [*_form(plan), *_order(plan)]
+    found = [*_form(plan), *_order(plan), *_arguments(plan, scene)]
     for world, off in _outcomes(scene, found):
         found += _end(world, scene, off)
         if off:
@@ -114,7 +114,6 @@ def _steps(world: World, steps: Iterable[Step], stage: Stage, scene: Scene) -> l
         if rule is None:
             found.append(f"{_label(step)}: is no part of a recipe")
             continue
-        found += [f"{_label(step)}: {text}" for text in check_arguments(step, scene)]
         found += [f"{_label(step)}: {text}" for text in rule(world, step, scene, _of(stage))]
         found += [f"{_label(step)}: {text}" for text in _always(world, scene)]
         if step.action != "guard_peers":  # it stands on the look, and keeps what was seen true
@@ -186,6 +185,13 @@ def _form(plan: Plan) -> Iterator[str]:
             yield f"{_label(step)}: does not say what the catalog says of its action"
         elif spec.final and not step.final:
             yield f"{_label(step)}: does not say that there is no way back"
+
+
+def _arguments(plan: Plan, scene: Scene) -> Iterator[str]:
+    """What steps say of places and members; the same whatever was done before them."""
+    for step in plan.steps():
+        for text in check_arguments(step, scene):
+            yield f"{_label(step)}: {text}"
 
 
 def _order(plan: Plan) -> Iterator[str]:
