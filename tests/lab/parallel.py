@@ -1,7 +1,7 @@
 """Runs the lab's test files several at a time, each in an enclosure of its own.
 
-A lab computes for most of its time and waits for the rest: one more than there are cores keeps them
-all at work. What a file prints is shown whole when it ends.
+A lab computes for most of its time: as many as there are cores keep them all at work. What a file
+prints is shown whole when it ends.
 """
 
 from __future__ import annotations
