@@ -221,7 +221,11 @@ def run_one(stage: Stage, row: Row, fault: Fault) -> bool:
     results, reference = Results(), None
     if fault.kind in SWEEPS:
         points, reference = enumerate_points(stage, row)
-        fault = next(f for f in faults_of(fault.kind, points) if f.key == fault.key)
+        known = {f.key: f for f in faults_of(fault.kind, points)}
+        if fault.key not in known:
+            names = ", ".join(known)
+            raise SystemExit(f"no {fault.kind} {fault.key} of {row.name}; known: {names}")
+        fault = known[fault.key]
     results.add(run_trial(stage, row, fault, reference), "1/1")
     return results.summary()
 
