@@ -74,6 +74,8 @@ class EditDefinition(Action[Data]):
             raise StepFailed(f"{undo['place']} does not say what was written")
 
     def undo(self, ctx: Context, args: Data, undo: Data) -> None:
+        for file in undo["files"]:
+            ctx.host.clear_cut_write(file["path"])
         former = {
             file["path"]: read_text(ctx.host, file["former"])
             for file in undo["files"]

@@ -122,6 +122,7 @@ class UnitKind(Kind):
         host, unit = ctx.host, ctx.platform.unit
         block, folder = block_path(unit), os.path.dirname(place)
         stamp = f"{host.now():.3f}"
+        host.clear_cut_write(block)
         if host.exists(block):
             host.move_new(block, f"{folder}/.{os.path.basename(place)}.block-{stamp}")
             host.run(["rmdir", "--ignore-fail-on-non-empty", os.path.dirname(block)], timeout=5)

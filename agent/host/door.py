@@ -36,6 +36,11 @@ def _read(file: BinaryIO, most: int) -> bytes:
     return b"".join(pieces)
 
 
+def _unfinished(name: str) -> str:
+    """What a file is called until all of it is there; the kubelet ignores such names."""
+    return f".{name}.rescue"
+
+
 class Host(Paths, Processes):
     """Files and processes of one host. Every path taken or given is the host's own view of it."""
 
@@ -193,18 +198,33 @@ class Host(Paths, Processes):
         ns that it has from its first instant. An existing target's xattrs are kept; where it is a
         link, the link stays and what it leads to is replaced.
         """
-        is_ours = split_at_ours(path, STATE_DIR) is not None
-        with self.folder(path if is_ours else self.realpath(path)) as (fd, name):
+        with self.folder(self._replaced(path)) as (fd, name):
             whose = (like.st_uid, like.st_gid) if like is not None else owner
             mode = stat.S_IMODE(like.st_mode) if like else mode
             self._replace(fd, name, data, mode, whose, times)
             os.fsync(fd)
 
+    def clear_cut_write(self, path: str) -> None:
+        """Remove the dot-file of a `write_atomic` whose agent was killed before the rename.
+
+        For what is taken back without another write of the same path.
+        """
+        place = self._replaced(path)
+        if not self.is_dir(os.path.dirname(place)):
+            return
+        with self.folder(place) as (fd, name), suppress(FileNotFoundError):
+            os.unlink(_unfinished(name), dir_fd=fd)
+            os.fsync(fd)
+
+    def _replaced(self, path: str) -> str:
+        """What `write_atomic` replaces: where a link leads to, and of ours the path itself."""
+        return path if split_at_ours(path, STATE_DIR) is not None else self.realpath(path)
+
     def _replace(
         self, folder: int, name: str, data: bytes, mode: int,
         owner: Optional[tuple[int, int]], times: Optional[tuple[int, int]],
     ) -> None:  # fmt: skip
-        temp = f".{name}.rescue"
+        temp = _unfinished(name)
         with suppress(FileNotFoundError):
             os.unlink(temp, dir_fd=folder)  # of an agent that was killed; only one is at work
         fd = write_new(folder, temp, data, self.real(reserve_dir(STATE_DIR)))

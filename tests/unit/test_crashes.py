@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,14 +14,8 @@ from agent.host import STATE_DIR
 from agent.model.plan import Plan
 from agent.records.journal import Journal
 from agent.runner import Runner
+from tests.unit.killing import chosen, count_lines, fresh, killed
 from tests.unit.rooted import DATA, MANIFEST, SWAP, Rooted, kubeadm_host, picture, plan_of
-
-EFFECTS = {
-    "makedirs", "write_atomic", "rename_new", "move_new", "_copy_over", "copy_file", "sync_dir",
-    "append_synced", "discard", "copy_tree", "_copy_file", "_copy_directory_attributes",
-    "rename_noreplace", "act", "undo", "park", "discard_work", "_run_step", "_undo_steps", "run",
-}  # fmt: skip
-"""Functions in which a line may lie between two changes of the host."""
 
 SWAP_IN_PARKING = (*SWAP[:2], ("set_force_new_cluster", {}), *SWAP[2:4])
 FENCE: tuple[tuple[str, dict[str, Any]], ...] = (("fence", {"reason": "a test"}),)
@@ -46,59 +36,6 @@ def _undo_steps(host: Rooted, plan: Plan) -> None:
     runner = Runner(host, Journal.open(host, plan.id), lambda text: None)
     for step in reversed(plan.steps()):
         runner.undo(step.id)
-
-
-class Killer:
-    """Counts the lines run in EFFECTS and kills the process before one of them."""
-
-    def __init__(self, at: int = 0) -> None:
-        self.lines, self._at = 0, at
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code.co_name not in EFFECTS:
-            return None
-        return self._line
-
-    def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "line":
-            self.lines += 1
-            if self.lines == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return self._line
-
-
-def count_lines(do: Any, *args: Any) -> int:
-    counter = Killer()
-    sys.settrace(counter)
-    try:
-        do(*args)
-    finally:
-        sys.settrace(None)
-    return counter.lines
-
-
-def killed(at: int, do: Any, *args: Any) -> bool:
-    """Run `do` in a child that dies before its `at`th line; True if it did die of that."""
-    child = os.fork()
-    if child == 0:
-        try:
-            sys.settrace(Killer(at))
-            do(*args)
-        finally:
-            sys.settrace(None)
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def chosen(lines: int, points: int) -> range:
-    """The lines to die before: about `points`, more in CI, and all where EVERY_LINE is set."""
-    points *= 3 if os.environ.get("CI") else 1
-    return range(1, lines + 1, 1 if os.environ.get("EVERY_LINE") else max(1, lines // points))
-
-
-def fresh(template: Path, root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(template, root, symlinks=True)
 
 
 CASES = [
@@ -181,7 +118,7 @@ def test_a_killed_step_is_rolled_back_byte_for_byte(
 ) -> None:  # fmt: skip
     plan, root = plan_of(*steps), tmp_path / "killed"
     host = kind(str(root))
-    before = picture(template, f"{DATA}/member", MANIFEST)
+    before, named = picture(template, f"{DATA}/member", MANIFEST), picture(template, "/etc").keys()
     for moment in moments(kind, plan, template, tmp_path / "root"):
         for at in chosen(moment.lines, points // 2):
             fresh(moment.before, root)
@@ -191,5 +128,4 @@ def test_a_killed_step_is_rolled_back_byte_for_byte(
             _undo_steps(host, plan)
             assert picture(root, f"{DATA}/member", MANIFEST) == before, (moment.step, at)
             assert Journal.open(host, plan.id).touched_steps() == [], (moment.step, at)
-            watched = os.listdir(root / MANIFEST[1:].rpartition("/")[0])
-            assert [name for name in watched if name[0] != "."] == ["etcd.yaml"]
+            assert picture(root, "/etc").keys() == named, (moment.step, at)

@@ -80,6 +80,7 @@ class EditFile(Action[Any]):
 
     def undo(self, ctx: Context, args: Any, undo: Data) -> None:
         file = undo["file"]
+        ctx.host.clear_cut_write(file["path"])
         if not (ctx.host.exists(file["former"]) and ctx.host.exists(file["path"])):
             return  # it never came to a change
         former = read_text(ctx.host, file["former"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import posixpath
 from dataclasses import dataclass, field
 from typing import Optional
@@ -91,13 +90,10 @@ class PlaceMasterFile(Action[PlaceFileArgs]):
         return {"kept": keep(ctx, args.path)}
 
     def act(self, ctx: Context, args: PlaceFileArgs, undo: Data) -> Data:
-        data = ctx.host.read_bytes(args.source, _MAX)
-        if not self._is_same(ctx, args):
-            path = undo["kept"][0]["path"]
-            place(ctx, undo["kept"], {path: NewFile(data, args.mode)})
-        info = ctx.host.stat(args.path)
-        owned = os.stat_result((args.mode | 0o100000, 0, 0, 1, args.uid, args.gid, *info[6:10]))
-        ctx.host.write_atomic(args.path, data, like=owned)
+        if not self._is_placed(ctx, args):  # once: a second write, cut, would leave its dot-file
+            data, path = ctx.host.read_bytes(args.source, _MAX), undo["kept"][0]["path"]
+            new = NewFile(data, args.mode, (args.uid, args.gid), is_exact=True)
+            place(ctx, undo["kept"], {path: new})
         write_xattrs(ctx.host.real(args.path), _xattrs(args))
         relabel(ctx, args.path)
         return {"sha256": args.sha256}

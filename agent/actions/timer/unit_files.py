@@ -80,6 +80,7 @@ def remove_units(host: Host, names: Iterable[str]) -> list[str]:
     """Take the files away, and have systemd forget them; the names of those that were there."""
     gone = []
     for name in names:
+        host.clear_cut_write(f"{UNIT_DIR}/{name}")
         if host.exists(f"{UNIT_DIR}/{name}"):
             remove_file(host, f"{UNIT_DIR}/{name}")
             gone.append(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,9 @@ from agent.actions.openshift311.retiring import DrainArgs, DrainNode, ParkMaster
 from agent.errors import CommandFailed, Damaged, PreconditionFailed, Refused, StepFailed
 from agent.host import Completed
 from agent.platforms import detect
-from tests.unit.host311 import CONF, POD, master
-from tests.unit.rooted import Rooted
+from tests.unit.host311 import CONF, POD, SETTINGS, master
+from tests.unit.killing import count_lines, fresh, killed
+from tests.unit.rooted import Rooted, picture
 
 PODS = "/etc/origin/node/pods"
 FLANNEL = "/etc/sysconfig/flanneld"
@@ -65,6 +67,10 @@ def context(
 ) -> Context:
     root.mkdir(exist_ok=True)
     master(root, files)
+    return context_of(root, *answers)
+
+
+def context_of(root: Path, *answers: tuple[str, str | CommandFailed]) -> Context:
     host = Told(str(root), *answers)
     return Context(host, detect(host), "plan", "01", lambda _text: None)
 
@@ -239,6 +245,46 @@ def test_a_file_comes_back_and_what_was_there_is_kept(tmp_path: Path) -> None:
     assert (root / CONF[1:]).stat().st_mode & 0o777 == 0o640
     action.undo(ctx, args, undo)
     assert (root / CONF[1:]).read_text() == before
+
+
+def _place(ctx: Context, args: PlaceFileArgs, undo: dict[str, Any]) -> None:
+    action = PlaceMasterFile()
+    if not action.is_done(ctx, args, undo):
+        action.act(ctx, args, undo)
+    action.prove(ctx, args, undo)
+
+
+def _take_back(ctx: Context, args: PlaceFileArgs, undo: dict[str, Any]) -> None:
+    PlaceMasterFile().undo(ctx, args, undo)
+
+
+@pytest.mark.reliability(
+    "Kill at every step",
+    "an agent killed while it puts a master's file back, and while it takes it back: the file is "
+    "the new one or the old one, with its owner, mode and times, and nothing lies beside it",
+)
+@pytest.mark.parametrize("text", ["ETCD_NAME=x\n", SETTINGS], ids=["other text", "same text"])
+def test_killed_while_a_file_is_put_back(tmp_path: Path, text: str) -> None:
+    template, root = tmp_path / "template", tmp_path / "h"
+    ctx = context(template, {})
+    (template / CONF[1:]).chmod(0o604)
+    args = place_args(template, ctx, CONF, text)
+    undo, before = PlaceMasterFile().prepare(ctx, args), picture(template, CONF)
+    fresh(template, root)
+    ctx = context_of(root)
+    for at in range(1, count_lines(_place, ctx, args, undo) + 1):
+        fresh(template, root)
+        assert killed(at, _place, ctx, args, undo)
+        shutil.copytree(root, tmp_path / "cut", symlinks=True, dirs_exist_ok=True)
+        _place(ctx, args, undo)
+        info = (root / CONF[1:]).stat()
+        assert ((root / CONF[1:]).read_text(), info.st_mode & 0o777) == (text, 0o640), at
+        assert os.listdir(root / "etc/etcd") == os.listdir(template / "etc/etcd"), at
+        fresh(tmp_path / "cut", root)
+        killed(1 + at % 23, _take_back, ctx, args, undo)
+        _take_back(ctx, args, undo)
+        assert picture(root, CONF) == before, at
+        assert os.listdir(root / "etc/etcd") == os.listdir(template / "etc/etcd"), at
 
 
 def test_a_file_without_its_attributes_is_not_done_yet(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from agent.runner import Runner
 from agent.survey.offline import read_offline
 from tests.unit.etcd_lab import Node, Plain, etcd_binaries, make_nodes, needs_etcd
 from tests.unit.etcd_lab import running as running_nodes
+from tests.unit.killing import chosen, count_lines, fresh, killed
 from tests.unit.rooted import DATA, MANIFEST, ProgramsOutside, kubeadm_host, picture, plan_of
 from tests.unit.survey.manifests import with_flags
-from tests.unit.test_crashes import chosen, count_lines, fresh, killed
 
 pytestmark = needs_etcd()
 
