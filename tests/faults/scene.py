@@ -92,7 +92,7 @@ class Scene:
         self.originals: dict[str, Picture] = {}
         self.definitions: dict[str, Picture] = {}
         self.problems: list[str] = []
-        self.is_rolling_back = False
+        self.is_rolling_back = self.was_taken_back = False
 
     def remember(self) -> None:
         """Begin: see what the definitions are like, and count points from here."""
@@ -189,7 +189,8 @@ def prove_like(found: Scene, reference: dict[str, Any] | None) -> None:
     left = marks(found)
     for name, wanted in reference.items():
         same = {"journals"}  # a plan that was begun again has a journal more
-        if set(left[name]["quarantine"]) == set(wanted["quarantine"]):
+        more = set(left[name]["quarantine"]) ^ set(wanted["quarantine"])
+        if more <= ({"files"} if found.was_taken_back else set()):
             same.add("quarantine")  # one taken back leaves the new files it had made
         wanted, now = ({k: v for k, v in d.items() if k not in same} for d in (wanted, left[name]))
         changed = apart(wanted, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults import gate
 from tests.faults.kinds import Fault
 from tests.faults.outcome import Outcome
+from tests.faults.points import END
 from tests.faults.scene import NOTHING_OPEN, Scene, prove_restored
 from tests.faults.stops import Stop
 from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running
@@ -13,16 +14,17 @@ from tests.lab.operator import OK, PAUSED, REFUSED, USAGE, Ended, Running
 def finish(found: Scene, fault: Fault, ended: Ended, outcome: Outcome) -> bool:
     """Go on, or back where that is asked for and possible; True where all was taken back."""
     if fault.how == "rollback":
-        known, is_complete = len(found.problems), "journal-write complete" in outcome.label
+        known, is_complete = len(found.problems), f":{END}:" in fault.key
         found.is_rolling_back = True
         back = found.row.roll_back().expect(OK, REFUSED, USAGE)
         found.is_rolling_back = False
-        if back.code == USAGE and is_complete:
+        if is_complete and (back.code == USAGE or NOTHING_OPEN in back.err):
             del found.problems[known:]
             outcome.way = "it was complete; "
             go_on(found, outcome)
             return False
         if back.code != REFUSED:
+            found.was_taken_back = back.code == OK
             outcome.way = "rolled back" if back.code == OK else "nothing was begun"
             prove_restored(found, back)
             return True
