@@ -135,11 +135,20 @@ def _figures(results: dict[str, Result]) -> list[str]:
     return [f"- {name}: {number:,}" for name, number in sorted(totals.items())]
 
 
+_HOW_TO_READ = (
+    "a trial is *missed* where its run came by none of its points, as happens with the last fsyncs "
+    "of a scratch etcd, of which one run has more than another: [faults](faults.md#what-it-does-not"
+    "-show)"
+)
+
+
 def campaigns() -> list[str]:
     """What the long runs left behind: one line each, for those that were run."""
     from tests.faults.count import sums  # it knows the lab, which no test run has to load
 
     lines = [f"- {told}" for told in sums(ROOT / "build" / "faults")]
+    if lines:
+        lines.append(f"- {_HOW_TO_READ}")
     path = ROOT / "build" / "fuzz" / "results.json"
     if path.exists():
         fuzzed: dict[str, int] = json.loads(path.read_text())
