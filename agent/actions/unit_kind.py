@@ -125,6 +125,7 @@ class UnitKind(Kind):
         host.clear_cut_write(block)
         if host.exists(block):
             host.move_new(block, f"{folder}/.{os.path.basename(place)}.block-{stamp}")
+        if host.is_dir(os.path.dirname(block)):  # made for it, perhaps by a run that was cut there
             host.run(["rmdir", "--ignore-fail-on-non-empty", os.path.dirname(block)], timeout=5)
         dependents = _dependents(ctx, place)
         if host.exists(place):

@@ -14,7 +14,7 @@ EFFECTS = {
     "makedirs", "write_atomic", "rename_new", "move_new", "_copy_over", "copy_file", "sync_dir",
     "append_synced", "discard", "copy_tree", "_copy_file", "_copy_directory_attributes",
     "rename_noreplace", "act", "undo", "park", "discard_work", "_run_step", "_undo_steps", "run",
-    "_replace", "place", "put_back", "_copy_aside",
+    "_replace", "hold", "release", "place", "put_back", "_copy_aside",
 }  # fmt: skip
 """Functions in which a line may lie between two changes of the host."""
 

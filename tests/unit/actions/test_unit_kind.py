@@ -6,6 +6,7 @@ one is asked in the lab.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -21,6 +22,7 @@ from agent.platforms.systemd import SystemdEtcd
 from agent.records.journal import Journal
 from agent.runner import Runner
 from agent.survey.units import block_path
+from tests.unit.killing import chosen, count_lines, fresh, killed
 from tests.unit.rooted import Rooted, picture, plan_of
 from tests.unit.unit_host import ENV, PLAIN, UNIT, make_host
 
@@ -119,6 +121,24 @@ def test_a_rollback_starts_only_what_ran(host: Units, tmp_path: Path) -> None:
     roll_back(host, plan)
     assert host.active == "inactive"
     assert not (tmp_path / BLOCK[1:]).exists()
+
+
+def test_a_parking_or_its_rollback_cut_anywhere_is_taken_back_whole(
+    host: Units, tmp_path: Path
+) -> None:
+    template, root = tmp_path / "template", tmp_path / "h"
+    shutil.copytree(tmp_path, template, ignore=lambda *_: ["template"])
+    before, plan = picture(template, "etc"), plan_of(("park_definition", {}))
+    fresh(template, root)
+    lines = count_lines(run_all, Units(str(root)), plan)
+    for at in chosen(lines, 30):
+        fresh(template, root)
+        assert killed(at, run_all, Units(str(root)), plan)
+        killed(1 + at % 37, roll_back, Units(str(root)), plan)
+        roll_back(Units(str(root)), plan)
+        after = picture(root, "etc")
+        assert after.keys() == before.keys(), at
+        assert after[UNIT[1:]] == before[UNIT[1:]], at
 
 
 def test_what_requires_etcd_is_started_again(host: Units) -> None:
