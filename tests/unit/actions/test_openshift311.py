@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -275,7 +274,7 @@ def test_killed_while_a_file_is_put_back(tmp_path: Path, text: str) -> None:
     for at in range(1, count_lines(_place, ctx, args, undo) + 1):
         fresh(template, root)
         assert killed(at, _place, ctx, args, undo)
-        shutil.copytree(root, tmp_path / "cut", symlinks=True, dirs_exist_ok=True)
+        fresh(root, tmp_path / "cut")
         _place(ctx, args, undo)
         info = (root / CONF[1:]).stat()
         assert ((root / CONF[1:]).read_text(), info.st_mode & 0o777) == (text, 0o640), at
